@@ -1,0 +1,3 @@
+"""Tandem: a self-hosted text-embedding service."""
+
+__version__ = "0.1.0"
