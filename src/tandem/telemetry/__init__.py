@@ -1,0 +1,8 @@
+"""Telemetry: one table of instruments, rendered for Prometheus."""
+
+from __future__ import annotations
+
+from tandem.telemetry.instruments import INSTRUMENTS, Instrument, Kind
+from tandem.telemetry.metrics import CONTENT_TYPE, Metrics
+
+__all__ = ["CONTENT_TYPE", "INSTRUMENTS", "Instrument", "Kind", "Metrics"]
