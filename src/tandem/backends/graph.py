@@ -1,0 +1,98 @@
+"""Lowers an encoder description to one ONNX graph, pooling and dense heads included.
+
+Inputs: ``input_ids`` int32 [n, s] padded on the right with any valid id, ``lengths`` int32 [n] with
+1 <= length <= s <= ``max_positions``, and, for a description that skips prompts, ``skips`` int32 [n].
+Output ``rows``: float32 [n, dims], or [n, s, hidden] for ``Output.TOKENS``, where rows past a text's length mean
+nothing.
+
+Folded at build time: token type 0 into the position table, 1/sqrt(head_dim) into the query weights, and query, key
+and value into one product. Attention is MatMul, Add, Softmax, MatMul, the form that engines recognise and fuse.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from tandem.backends.graph_blocks import Build, Tensors, Turn, attention, first_rows, mlp, norm, score_biases, turns
+from tandem.backends.graph_pooling import pool, project
+from tandem.backends.graph_writer import GraphWriter, data_file_of
+from tandem.models.description import EncoderDescription, NormPlacement, Positions
+from tandem.types import Output
+
+
+def build_onnx(description: EncoderDescription, weights: Tensors, output: Output = Output.POOLED) -> bytes:
+    """The serialised model with its weights inside. Raises ValueError past protobuf's 2 GiB: see ``write_onnx``."""
+    serialised: bytes = _lower(description, weights, output, GraphWriter()).SerializeToString()
+    return serialised
+
+
+def write_onnx(
+    description: EncoderDescription, weights: Tensors, path: Path, output: Output = Output.POOLED
+) -> tuple[Path, Path]:
+    """Write the model to ``path`` and its weights to a data file beside it, of any size; returns both paths.
+
+    A tensor is in memory only while it is written. Raises OSError when the disk is full.
+    """
+    data_path = data_file_of(path)
+    with data_path.open("wb") as data:
+        model = _lower(description, weights, output, GraphWriter(data, data_path.name))
+    path.write_bytes(model.SerializeToString())
+    return path, data_path
+
+
+def input_names(description: EncoderDescription) -> tuple[str, ...]:
+    """The graph's inputs in order."""
+    return ("input_ids", "lengths", "skips") if description.skips_prompt else ("input_ids", "lengths")
+
+
+def _lower(d: EncoderDescription, weights: Tensors, output: Output, w: GraphWriter) -> onnx.ModelProto:
+    w.scope = "embeddings"
+    b = _begin(d, weights, w)
+    biases, rotary = score_biases(b), turns(b)
+    x = _embed(b)
+    for index, layer in enumerate(d.layers):
+        w.scope = f"layers.{index}"
+        x = _layer(b, index, x, biases[layer.window], rotary.get(layer.rope_theta))
+    w.scope = "output"
+    if d.norm_placement is NormPlacement.PRE:
+        x = norm(b, "final.norm", x)
+    return _finish(b, project(b, pool(b, x)) if output is Output.POOLED else x, output)
+
+
+def _begin(d: EncoderDescription, weights: Tensors, w: GraphWriter) -> Build:
+    size = w.op("Shape", "input_ids", attributes={"start": 1, "end": 2})
+    end = w.op("Cast", w.op("Squeeze", size, w.ints(0)), attributes={"to": TensorProto.INT32})
+    places = w.op("Range", w.constant(np.int32(0)), end, w.constant(np.int32(1)))
+    return Build(d, weights, w, size, places, w.op("Unsqueeze", "lengths", w.ints(1)))
+
+
+def _embed(b: Build) -> str:
+    x = b.w.op("Gather", b.w.tensor("embeddings.token.weight", b.weights["embeddings.token.weight"]), "input_ids")
+    kind = b.weights["embeddings.type.weight"][0] if b.d.token_types else np.zeros(b.d.hidden, np.float32)
+    if b.d.positions is Positions.LEARNED:
+        table = b.weights["embeddings.position.weight"][b.d.position_offset :] + kind
+        x = b.w.op("Add", x, first_rows(b, b.w.tensor("embeddings.position.weight", table)))
+    elif b.d.token_types:
+        x = b.w.op("Add", x, b.w.tensor("embeddings.type.weight", kind))
+    return norm(b, "embeddings.norm", x)
+
+
+def _layer(b: Build, index: int, x: str, bias: str, turn: Turn | None) -> str:
+    prefix = f"layers.{index}"
+    if b.d.norm_placement is NormPlacement.POST:
+        x = norm(b, f"{prefix}.attention.norm", b.w.op("Add", x, attention(b, f"{prefix}.attention", x, bias, turn)))
+        return norm(b, f"{prefix}.mlp.norm", b.w.op("Add", x, mlp(b, f"{prefix}.mlp", x)))
+    normed = norm(b, f"{prefix}.attention.norm", x) if b.d.layers[index].attention_norm else x
+    x = b.w.op("Add", x, attention(b, f"{prefix}.attention", normed, bias, turn))
+    return b.w.op("Add", x, mlp(b, f"{prefix}.mlp", norm(b, f"{prefix}.mlp.norm", x)))
+
+
+def _finish(b: Build, x: str, output: Output) -> onnx.ModelProto:
+    shapes = {"input_ids": ("n", "s"), "lengths": ("n",), "skips": ("n",)}
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, shapes[name]) for name in input_names(b.d)]
+    shape = ("n", b.d.dims) if output is Output.POOLED else ("n", "s", b.d.hidden)
+    return b.w.model(inputs, helper.make_tensor_value_info(b.w.result(x, "rows"), TensorProto.FLOAT, shape))
