@@ -5,8 +5,14 @@ Never a pickle (``.bin``, ``.pt``, ``.ckpt``) and never code: what runs nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
+
+CONFIG = "config.json"
+MODULES = "modules.json"
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
 
 TOKENIZER_FILES = frozenset(
     {
@@ -19,14 +25,14 @@ TOKENIZER_FILES = frozenset(
         "vocab.txt",
     }
 )
-CONFIG_FILES = frozenset(
-    {
-        "config.json",
-        "config_sentence_transformers.json",
-        "modules.json",
-        "sentence_bert_config.json",
-    }
-)
+CONFIG_FILES = frozenset({CONFIG, MODULES, "config_sentence_transformers.json", "sentence_bert_config.json"})
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
+"""Any one of these makes a tokenizer."""
+
+GRAPHS = ("onnx/model.onnx", "model.onnx", "openvino/openvino_model.xml", "openvino_model.xml")
+"""A repository's own graph, the one that is taken first. Quantised and optimised variants beside it are not taken."""
+
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _DEPTH = 2  # files lie in the root or in a module's folder: 1_Pooling/, 2_Dense/, onnx/, openvino/
 
 
@@ -38,19 +44,7 @@ def decides_vectors(relative: str) -> bool:
     path = PurePosixPath(relative)
     if len(path.parts) > _DEPTH:
         return False
-    return path.name in CONFIG_FILES or path.name in TOKENIZER_FILES or is_safetensors(relative) or is_graph(relative)
-
-
-def is_safetensors(relative: str) -> bool:
-    return relative.endswith(".safetensors")
-
-
-def is_graph(relative: str) -> bool:
-    """An ONNX file with its external data, or an OpenVINO pair. OpenVINO's ``.bin`` is raw numbers, not a pickle."""
-    path = PurePosixPath(relative)
-    if path.suffix == ".bin":
-        return path.parent.name == "openvino" and path.name.startswith("openvino_")
-    return path.suffix in {".onnx", ".onnx_data"} or (path.suffix == ".xml" and path.parent.name == "openvino")
+    return path.name in CONFIG_FILES | TOKENIZER_FILES or path.suffix == ".safetensors" or _is_graph(path)
 
 
 def model_files(root: Path) -> Iterator[Path]:
@@ -61,13 +55,42 @@ def model_files(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def wanted(relatives: Iterable[str]) -> list[str]:
-    """The files of a repository that are worth their transfer, sorted.
+def main_weights(relatives: Collection[str]) -> list[str]:
+    """The encoder's safetensors in the root: the single file, or where there is none every shard."""
+    return [WEIGHTS] if WEIGHTS in relatives else sorted(name for name in relatives if _SHARD.fullmatch(name))
 
-    Configs and tokenizer files; of the weights the safetensors, or where a repository has none its own ONNX or
-    OpenVINO graph.
+
+def graph_files(relatives: Collection[str]) -> list[str]:
+    """The repository's own graph with what it can not do without, the graph first; empty where it has none."""
+    for graph in GRAPHS:
+        if graph in relatives:
+            # ONNX keeps big tensors in model.onnx_data or model.onnx.data, OpenVINO keeps all of them in the .bin.
+            stem = graph.removesuffix(".xml") + ".bin" if graph.endswith(".xml") else graph
+            return [graph, *sorted(name for name in relatives if name.startswith(stem) and name != graph)]
+    return []
+
+
+def plan_download(relatives: Collection[str], module_folders: Iterable[str], *, graph: bool) -> list[str]:
+    """The files worth their transfer, the weights last, so that where the weights are all else is.
+
+    ``module_folders`` are those that ``modules.json`` names; other folders (checkpoints, other formats) are left
+    alone. ``graph``: the repository's own graph is taken in the place of its safetensors.
     """
-    names = [name for name in relatives if decides_vectors(name) or name.endswith(".safetensors.index.json")]
-    if any(is_safetensors(name) and "/" not in name for name in names):
-        names = [name for name in names if not is_graph(name)]
-    return sorted(names)
+    folders = {"", *(folder.strip("/") for folder in module_folders)}
+    small, heads = [], []
+    for name in relatives:
+        folder, _, base = name.rpartition("/")
+        if folder in folders and base in CONFIG_FILES | TOKENIZER_FILES:
+            small.append(name)
+        elif folder and folder in folders and base == WEIGHTS:
+            heads.append(name)
+    if graph:
+        return [*sorted(small), *sorted(heads), *graph_files(relatives)]
+    index = [WEIGHTS_INDEX] if WEIGHTS_INDEX in relatives and WEIGHTS not in relatives else []
+    return [*sorted(small), *index, *sorted(heads), *main_weights(relatives)]
+
+
+def _is_graph(path: PurePosixPath) -> bool:
+    if path.suffix == ".bin":  # OpenVINO's weights are raw numbers; any other .bin is a pickle
+        return path.name.startswith("openvino_")
+    return path.suffix == ".onnx" or ".onnx_data" in path.name or ".onnx.data" in path.name or path.suffix == ".xml"
