@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
+# Before any test imports it: ONNX Runtime would report home (see tandem/backends/quiet_onnxruntime.py).
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # No deadline: a test never judges speed. Under CI the examples are the same in every run.
 settings.register_profile("tandem", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("tandem")

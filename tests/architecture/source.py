@@ -52,7 +52,7 @@ class SourceTree:
     """The package in folder ``root``; its name is the folder's."""
 
     root: Path
-    modules: dict[str, Module]
+    modules: dict[str, Module] = field(repr=False)
 
     @classmethod
     def read(cls, root: Path) -> SourceTree:

@@ -31,7 +31,7 @@ RULES: tuple[Rule, ...] = (
     habits.one_clock,
     habits.seeded_chance,
     habits.no_torch,
-    habits.quiet_openvino,
+    habits.no_telemetry,
 )
 
 TEST_RULES: tuple[Rule, ...] = (budgets.file_lines_ever, writing.no_mocks, writing.no_sleeps)

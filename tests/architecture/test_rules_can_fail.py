@@ -89,7 +89,8 @@ BREACHES: tuple[tuple[Rule, Files, str], ...] = (
     (habits.seeded_chance, {"models/a.py": "np.random.normal(3)\n"}, "global generator"),
     (habits.no_torch, {"models/a.py": "def f():\n    import torch.nn\n"}, "imports torch.nn"),
     (habits.no_torch, {"backends/openvino.py": "from transformers import AutoModel\n"}, "imports transformers"),
-    (habits.quiet_openvino, {"backends/openvino.py": "import openvino as ov\n"}, "imports openvino"),
+    (habits.no_telemetry, {"backends/openvino.py": "import openvino as ov\n"}, "imports openvino"),
+    (habits.no_telemetry, {"cli/doctor.py": "from onnxruntime import get_device\n"}, "imports onnxruntime"),
     (writing.no_mocks, {"test_a.py": "from unittest import mock\n"}, "imports a mock"),
     (writing.no_mocks, {"test_a.py": "from unittest.mock import Mock\n"}, "imports a mock"),
     (writing.no_sleeps, {"test_a.py": "time.sleep(1)\n"}, "sleeps"),
@@ -117,7 +118,7 @@ NEAR_MISSES: tuple[tuple[Rule, Files], ...] = (
     (habits.one_clock, {"clock.py": "import time\n", "bench/load.py": "import time\n", "a.py": "clock.now()\n"}),
     (habits.seeded_chance, {"models/a.py": "from random import Random\nRandom(7)\nnp.random.default_rng(seed)\n"}),
     (habits.no_torch, {"backends/torch_packed.py": "import torch\n"}),
-    (habits.quiet_openvino, {"backends/quiet_openvino.py": "import openvino as ov\n"}),
+    (habits.no_telemetry, {"backends/quiet_openvino.py": "import openvino as ov\n"}),
     (writing.no_sleeps, {"test_a.py": "await asyncio.sleep(0)\n"}),
 )
 

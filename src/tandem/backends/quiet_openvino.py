@@ -1,4 +1,4 @@
-"""OpenVINO without its telemetry; the only module that imports it: ``from tandem.backends.quiet_openvino import ov``.
+"""OpenVINO without its telemetry; the only module that imports it. Others take ``ov`` from here.
 
 ``import openvino`` alone reports to an analytics service on the internet, from a child process that it forks, and
 leaves an id under ``~/intel``, unless the person has opted out before. A server in a closed network has no business
