@@ -127,7 +127,7 @@ def turns(b: Build) -> dict[float | None, Turn]:
         # In float32 throughout, as transformers computes them: the tables must agree at position 8,000 too.
         frequencies = np.float32(1) / np.float32(theta) ** (np.arange(half, dtype=np.float32) / np.float32(half))
         angles = np.arange(b.d.max_positions, dtype=np.float32)[:, None] * np.tile(frequencies, 2)
-        tables = (b.w.tensor(f"rotary.{theta:g}.{part}", function(angles)) for part, function in _ROTARY_PARTS)
+        tables = (b.w.tensor(f"rotary.{theta!r}.{part}", function(angles)) for part, function in _ROTARY_PARTS)
         found[theta] = Turn(*(first_rows(b, table) for table in tables))
     return found
 
@@ -166,14 +166,15 @@ def _distances(b: Build) -> str:
 def _relative_bias(b: Build, back: str) -> str:
     """T5's bucketed bias [heads, s, s], looked up in a table of all distances."""
     furthest = b.d.max_positions - 1
-    table = b.weights["relative.weight"][relative_buckets(b.d, np.arange(-furthest, furthest + 1))]
+    table = b.weights["relative.weight"][_buckets(b.d, np.arange(-furthest, furthest + 1))]
     stored = b.w.tensor("relative.by_distance", np.ascontiguousarray(table.T))
     return b.w.op("Gather", stored, b.w.op("Add", back, b.w.constant(np.int32(furthest))), attributes={"axis": 1})
 
 
-def relative_buckets(d: EncoderDescription, back: NDArray[np.int64]) -> NDArray[np.int64]:
+def _buckets(d: EncoderDescription, back: NDArray[np.int64]) -> NDArray[np.int64]:
     """The bucket of each distance (query's place minus key's), after transformers' ``relative_position_bucket``:
-    half the buckets for either direction, of which half are exact and the others logarithmic."""
+    half the buckets for either direction, of which half are exact and the others logarithmic. In float32, as there:
+    at 16, 32 and 64 tokens the logarithm stands on the edge of a bucket."""
     each = d.relative_buckets // 2
     exact = each // 2
     away = np.abs(back)

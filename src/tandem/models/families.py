@@ -7,7 +7,7 @@ refused here, before any weight is read: a wrong vector is worse than no server.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from tandem.models.folder import ModelFolder
 from tandem.models.sentence_files import Pipeline, read_pipeline
 
 T = TypeVar("T")
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 
 _ACTIVATIONS: Mapping[str, Activation] = {
     "gelu": Activation.GELU,
@@ -34,14 +35,14 @@ _ACTIVATIONS: Mapping[str, Activation] = {
 class _Bert(msgspec.Struct):
     """BERT, and with other defaults RoBERTa and MPNet."""
 
-    vocab_size: int = 30522
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
+    vocab_size: _Count = 30522
+    hidden_size: _Count = 768
+    num_hidden_layers: _Count = 12
+    num_attention_heads: _Count = 12
+    intermediate_size: _Count = 3072
     hidden_act: str = "gelu"
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
+    max_position_embeddings: _Count = 512
+    type_vocab_size: _Count = 2
     layer_norm_eps: float = 1e-12
     position_embedding_type: str | None = "absolute"
     is_decoder: bool = False
@@ -52,40 +53,40 @@ class _Roberta(_Bert):
 
 
 class _MpNet(_Bert):
-    relative_attention_num_buckets: int = 32
+    relative_attention_num_buckets: _Count = 32
 
 
 class _DistilBert(msgspec.Struct):
-    vocab_size: int = 30522
-    dim: int = 768
-    n_layers: int = 6
-    n_heads: int = 12
-    hidden_dim: int = 3072
+    vocab_size: _Count = 30522
+    dim: _Count = 768
+    n_layers: _Count = 6
+    n_heads: _Count = 12
+    hidden_dim: _Count = 3072
     activation: str = "gelu"
-    max_position_embeddings: int = 512
+    max_position_embeddings: _Count = 512
 
 
 class _ModernBert(msgspec.Struct):
     """``layer_types`` and ``rope_parameters`` are the form of transformers 5; the three fields after them are the
     form before, and count where the newer ones are absent."""
 
-    vocab_size: int = 50368
-    hidden_size: int = 768
-    intermediate_size: int = 1152
-    num_hidden_layers: int = 22
-    num_attention_heads: int = 12
+    vocab_size: _Count = 50368
+    hidden_size: _Count = 768
+    intermediate_size: _Count = 1152
+    num_hidden_layers: _Count = 22
+    num_attention_heads: _Count = 12
     hidden_activation: str = "gelu"
-    max_position_embeddings: int = 8192
+    max_position_embeddings: _Count = 8192
     norm_eps: float = 1e-5
     norm_bias: bool = False
     attention_bias: bool = False
     mlp_bias: bool = False
-    local_attention: int = 128
+    local_attention: _Count = 128
     layer_types: list[str] | None = None
     rope_parameters: dict[str, dict[str, Any] | None] | None = None
-    global_attn_every_n_layers: int = 3
+    global_attn_every_n_layers: _Count = 3
     global_rope_theta: float = 160_000.0
-    local_rope_theta: float | None = 10_000.0
+    local_rope_theta: float = 10_000.0
     rope_scaling: dict[str, Any] | None = None
 
 
@@ -178,6 +179,9 @@ def _distilbert(config: Mapping[str, Any]) -> EncoderDescription:
 
 def _modernbert(config: Mapping[str, Any]) -> EncoderDescription:
     fields = _parse(config, _ModernBert)
+    if config.get("local_rope_theta", 0) is None:
+        # Before transformers 5 a null here meant the base of the other layers.
+        fields.local_rope_theta = fields.global_rope_theta
     return EncoderDescription(
         family="modernbert",
         vocab_size=fields.vocab_size,
@@ -206,10 +210,9 @@ def _modernbert_layers(fields: _ModernBert) -> tuple[LayerSpec, ...]:
         raise ModelBroken(f"config.json: {len(types)} layer_types for {fields.num_hidden_layers} layers")
     if unknown := set(types) - {"sliding_attention", "full_attention"}:
         raise ModelUnsupported(f"layer_types {sorted(unknown)}; supported are full_attention and sliding_attention")
-    local_theta = fields.global_rope_theta if fields.local_rope_theta is None else fields.local_rope_theta
     thetas = {
         "full_attention": _rope_theta(fields, "full_attention", fields.global_rope_theta),
-        "sliding_attention": _rope_theta(fields, "sliding_attention", local_theta),
+        "sliding_attention": _rope_theta(fields, "sliding_attention", fields.local_rope_theta),
     }
     # local_attention is the whole window, of which half lies on either side.
     return tuple(
@@ -274,10 +277,10 @@ def _refuse_remote_code(config: Mapping[str, Any]) -> None:
 
 
 def _check_sizes(d: EncoderDescription) -> None:
-    if min(d.vocab_size, d.hidden, d.heads, d.intermediate, d.max_positions, len(d.layers)) < 1:
-        raise ModelBroken("config.json: vocabulary, hidden, heads, intermediate, positions and layers must be positive")
     if d.hidden % d.heads or (d.positions is Positions.ROTARY and d.head_dim % 2):
         raise ModelBroken(f"config.json: hidden size {d.hidden} does not divide into {d.heads} heads")
+    if d.max_positions < 1:
+        raise ModelBroken(f"config.json: the position table leaves no row for text after its first {d.position_offset}")
 
 
 def _check_dense(d: EncoderDescription) -> None:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.errors import ModelBroken, ModelUnsupported
+from tandem.errors import ModelBroken
 
 _MAX_HEADER_BYTES = 100_000_000
 # bfloat16 is read as the integer of its bits: numpy has no such type.
@@ -25,6 +25,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
+FLOAT_DTYPES = tuple(_DTYPES)
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -52,28 +53,25 @@ class SafetensorsFile:
     def shape(self, name: str) -> tuple[int, ...]:
         return self._entries[name].shape
 
+    def dtype(self, name: str) -> str:
+        """The format's own word: ``F32``, ``BF16``, ``I64``."""
+        return self._entries[name].dtype
+
     def read(self, name: str, part: int = 0, parts: int = 1) -> NDArray[np.float32]:
-        """The tensor as float32, or ``part`` of ``parts`` equal slices of its rows.
+        """The tensor as float32, or ``part`` of ``parts`` equal slices of its rows. Its dtype is of FLOAT_DTYPES.
 
         A float32 tensor is a read-only view of the map; any other is a converted copy.
-        Raises ModelUnsupported for a dtype that holds no plain floats (int8, float8).
         """
         entry = self._entries[name]
-        dtype = _DTYPES.get(entry.dtype)
-        if dtype is None:
-            raise ModelUnsupported(
-                f"{self.path}: tensor {name!r} is stored as {entry.dtype}; supported are {', '.join(_DTYPES)}"
-            )
-        flat: NDArray[Any] = np.frombuffer(
-            self._map, dtype, math.prod(entry.shape), self._start + entry.data_offsets[0]
-        )
-        rows = flat.reshape(entry.shape)
+        begin = self._start + entry.data_offsets[0]
+        stored = np.frombuffer(self._map, _DTYPES[entry.dtype], math.prod(entry.shape), begin).reshape(entry.shape)
         if parts > 1:
             size = entry.shape[0] // parts
-            rows = rows[part * size : (part + 1) * size]
+            stored = stored[part * size : (part + 1) * size]
         if entry.dtype == "BF16":
-            return (rows.astype(np.uint32) << 16).view(np.float32)
-        return rows.astype(np.float32, copy=False)
+            # A bfloat16 is the upper half of the float32 with the same value.
+            return (stored.astype(np.uint32) << 16).view(np.float32)
+        return stored.astype(np.float32, copy=False)
 
 
 def _read_header(path: Path, data: mmap.mmap) -> tuple[int, dict[str, _Entry]]:

@@ -7,7 +7,7 @@ file, float16 and bfloat16 ones are converted one at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tandem.errors import ModelBroken, ModelUnsupported
 from tandem.models.description import EncoderDescription, Shape, tensor_shapes
 from tandem.models.folder import ModelFolder
-from tandem.models.safetensors import SafetensorsFile
+from tandem.models.safetensors import FLOAT_DTYPES, SafetensorsFile
+from tandem.models.sentence_files import DenseSpec
 from tandem.models.weight_names import TABLES, Slice, source_of
 
 _SINGLE = "model.safetensors"
@@ -29,6 +30,10 @@ _NAMED_AT_MOST = 8
 class _Located(msgspec.Struct, frozen=True):
     file: SafetensorsFile
     source: Slice
+
+
+class _ShardIndex(msgspec.Struct, frozen=True):
+    weight_map: dict[str, str]
 
 
 class Weights(Mapping[str, NDArray[np.float32]]):
@@ -54,25 +59,21 @@ def load_weights(folder: ModelFolder, description: EncoderDescription) -> Weight
     Raises ModelBroken for an unreadable or truncated file, ModelUnsupported when tensors are missing, have other
     shapes than the description says, or a dtype that is not read; the message names them.
     """
-    tensors = _open(folder)
-    table = TABLES[description.family]
-    prefix = _prefix(folder, tensors, source_of(table, "embeddings.token.weight").name)
+    find = _finder(folder, description)
+    heads = [_open_head(folder, head) for head in description.dense]
     located: dict[str, _Located] = {}
     missing: list[str] = []
     for name, shape in tensor_shapes(description).items():
-        if name.startswith("dense."):
-            found = _locate_dense(folder, description, name)
+        found = _in_head(heads, name) if name.startswith("dense.") else find(name)
+        if isinstance(found, str):
+            missing.append(found)
         else:
-            found = _locate(tensors, prefix, source_of(table, name))
-        if found is None:
-            missing.append(name if name.startswith("dense.") else prefix + source_of(table, name).name)
-        else:
-            _check_shape(found, shape)
+            _check(found, shape)
             located[name] = found
     if missing:
-        shown = ", ".join(dict.fromkeys(missing[:_NAMED_AT_MOST]))
+        named = ", ".join(dict.fromkeys(missing[:_NAMED_AT_MOST]))
         raise ModelUnsupported(
-            f"{folder.path}: {len(missing)} tensors of a {description.family} encoder are missing: {shown}"
+            f"{folder.path}: {len(missing)} tensors that a {description.family} encoder needs are missing: {named}"
         )
     return Weights(located)
 
@@ -81,17 +82,33 @@ def _open(folder: ModelFolder) -> dict[str, SafetensorsFile]:
     """Tensor name -> the file that holds it, for one file or for shards."""
     if single := folder.file(_SINGLE):
         files = [SafetensorsFile(single)]
-    elif index := folder.read_json(_INDEX):
-        shards = index.get("weight_map")
-        if not isinstance(shards, dict):
-            raise ModelBroken(f"{folder.path / _INDEX}: has no weight_map")
-        files = [SafetensorsFile(folder.require(name)) for name in sorted(set(shards.values()))]
+    elif (index := folder.read_json(_INDEX)) is not None:
+        try:
+            shards = set(msgspec.convert(index, _ShardIndex).weight_map.values())
+        except msgspec.ValidationError as error:
+            raise ModelBroken(f"{folder.path / _INDEX}: {error}") from error
+        files = [SafetensorsFile(folder.require(shard)) for shard in sorted(shards)]
     else:
         raise ModelUnsupported(
             f"{folder.path}: has neither {_SINGLE} nor {_INDEX}; weights are read from safetensors alone, never from "
             "pickles such as pytorch_model.bin"
         )
     return {name: file for file in files for name in file.names()}
+
+
+def _finder(folder: ModelFolder, description: EncoderDescription) -> Callable[[str], _Located | str]:
+    """A function from a canonical name to where the tensor lies, or to the name under which it is missing."""
+    tensors = _open(folder)
+    table = TABLES[description.family]
+    prefix = _prefix(folder, tensors, source_of(table, "embeddings.token.weight").name)
+
+    def find(canonical: str) -> _Located | str:
+        source = source_of(table, canonical)
+        name = prefix + source.name
+        stored = name if name in tensors else _old_norm(name)
+        return _Located(tensors[stored], Slice(stored, source.part, source.parts)) if stored in tensors else name
+
+    return find
 
 
 def _prefix(folder: ModelFolder, tensors: Mapping[str, SafetensorsFile], anchor: str) -> str:
@@ -104,25 +121,32 @@ def _prefix(folder: ModelFolder, tensors: Mapping[str, SafetensorsFile], anchor:
     return prefixes[0]
 
 
-def _locate(tensors: Mapping[str, SafetensorsFile], prefix: str, source: Slice) -> _Located | None:
-    name = prefix + source.name
-    if name not in tensors:
-        for new, old in _OLD_NORMS.items():
-            name = name.removesuffix(new) + old if name.endswith(new) else name
-    return _Located(tensors[name], Slice(name, source.part, source.parts)) if name in tensors else None
+def _old_norm(name: str) -> str:
+    for new, old in _OLD_NORMS.items():
+        if name.endswith(new):
+            return name.removesuffix(new) + old
+    return name
 
 
-def _locate_dense(folder: ModelFolder, description: EncoderDescription, name: str) -> _Located | None:
-    _, index, kind = name.split(".")
-    file = SafetensorsFile(folder.require(f"{description.dense[int(index)].path}/{_SINGLE}"))
-    own = f"linear.{kind}"
-    return _Located(file, Slice(own)) if own in file.names() else None
+def _open_head(folder: ModelFolder, head: DenseSpec) -> SafetensorsFile:
+    return SafetensorsFile(folder.require(f"{head.path}/{_SINGLE}"))
 
 
-def _check_shape(found: _Located, expected: Shape) -> None:
-    stored = found.file.shape(found.source.name)
+def _in_head(heads: list[SafetensorsFile], canonical: str) -> _Located | str:
+    _, index, kind = canonical.split(".")
+    file, name = heads[int(index)], f"linear.{kind}"
+    return _Located(file, Slice(name)) if name in file.names() else f"{file.path.parent.name}: {name}"
+
+
+def _check(found: _Located, expected: Shape) -> None:
+    file, name = found.file, found.source.name
+    if file.dtype(name) not in FLOAT_DTYPES:
+        raise ModelUnsupported(
+            f"{file.path}: tensor {name!r} is stored as {file.dtype(name)}; supported are {', '.join(FLOAT_DTYPES)}"
+        )
+    stored = file.shape(name)
     wanted = (expected[0] * found.source.parts, *expected[1:])
     if stored != wanted:
         raise ModelUnsupported(
-            f"{found.file.path}: tensor {found.source.name!r} has shape {list(stored)}, config.json says {list(wanted)}"
+            f"{file.path}: tensor {name!r} has shape {list(stored)}, config.json says {list(wanted)}"
         )
