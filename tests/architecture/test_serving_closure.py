@@ -1,0 +1,79 @@
+"""Serving stays small, pinned and free of torch."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.metadata import Distribution
+
+import pytest
+
+from tests.architecture.closure import LIMIT_BYTES, closure, forbidden, installed_bytes, pins, unhashed
+from tests.conftest import REPOSITORY
+
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+LOCKS = {
+    name: (REPOSITORY / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    for name in ("build", "serve", "dev")
+}
+
+
+@pytest.fixture(scope="module")
+def serving() -> dict[str, Distribution]:
+    return closure(PROJECT["project"]["dependencies"])
+
+
+def test_the_lock_holds_exactly_what_serving_needs(serving: dict[str, Distribution]) -> None:
+    locked = pins(LOCKS["serve"])
+    assert {name: found.version for name, found in serving.items()} == locked
+
+
+def test_serving_needs_no_torch(serving: dict[str, Distribution]) -> None:
+    assert forbidden(serving) == []
+    assert forbidden(pins(LOCKS["serve"])) == []
+
+
+def test_serving_is_under_600_mb(serving: dict[str, Distribution]) -> None:
+    sizes = {name: installed_bytes(found) for name, found in serving.items()}
+    assert sum(sizes.values()) < LIMIT_BYTES, sorted(sizes.items(), key=lambda item: -item[1])[:10]
+    # An empty sum would pass as well.
+    assert sum(sizes.values()) > LIMIT_BYTES / 10
+
+
+@pytest.mark.parametrize("lock", ["build", "serve"])
+def test_what_make_install_brings_has_hashes(lock: str) -> None:
+    assert unhashed(LOCKS[lock]) == []
+
+
+def test_tests_run_on_the_pins_that_serve() -> None:
+    serve, dev = pins(LOCKS["serve"]), pins(LOCKS["dev"])
+    assert {name: dev[name] for name in serve.keys() & dev.keys()} == {
+        name: serve[name] for name in serve.keys() & dev.keys()
+    }
+
+
+def test_locks_name_no_index() -> None:
+    assert [name for name, text in LOCKS.items() if "://" in text or "--index" in text] == []
+
+
+def test_a_torch_in_the_lock_is_found() -> None:
+    assert forbidden(
+        pins("numpy==2.4.6 \\\n    --hash=sha256:aa\n    # via torch\ntorch==2.13.0\nnvidia-nccl-cu13==2\n")
+    ) == [
+        "nvidia-nccl-cu13",
+        "torch",
+    ]
+
+
+def test_a_pin_without_a_hash_is_found() -> None:
+    assert unhashed("a==1 \\\n    --hash=sha256:aa\n    # via b\nb==2 ; sys_platform == 'win32'\n") == [
+        "b==2 ; sys_platform == 'win32'"
+    ]
+
+
+def test_pins_for_other_platforms_are_left_out() -> None:
+    assert pins("a==1 ; sys_platform == 'nowhere' \\\n    --hash=sha256:aa\nB_c==2  # via a\n") == {"b-c": "2"}
+
+
+def test_the_closure_follows_requirements_of_requirements() -> None:
+    found = closure(["starlette"])
+    assert "idna" in found, "starlette needs anyio, which needs idna"
