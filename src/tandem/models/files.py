@@ -25,7 +25,11 @@ TOKENIZER_FILES = frozenset(
         "vocab.txt",
     }
 )
-CONFIG_FILES = frozenset({CONFIG, MODULES, "config_sentence_transformers.json", "sentence_bert_config.json"})
+# In the early days of sentence-transformers each family had a settings file of its own name.
+_FAMILIES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+CONFIG_FILES = frozenset(
+    {CONFIG, MODULES, "config_sentence_transformers.json", *(f"sentence_{name}_config.json" for name in _FAMILIES)}
+)
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
 """Any one of these makes a tokenizer."""
 
@@ -76,7 +80,8 @@ def plan_download(relatives: Collection[str], module_folders: Iterable[str], *, 
     ``module_folders`` are those that ``modules.json`` names; other folders (checkpoints, other formats) are left
     alone. ``graph``: the repository's own graph is taken in the place of its safetensors.
     """
-    folders = {"", *(folder.strip("/") for folder in module_folders)}
+    # 1_Pooling is where pooling is said, by custom also in a repository that has no modules.json.
+    folders = {"", "1_Pooling", *(folder.strip("/") for folder in module_folders)}
     small, heads = [], []
     for name in relatives:
         folder, _, base = name.rpartition("/")

@@ -1,6 +1,6 @@
 """The Hugging Face hub as a source: its cache first, then the network. Which files, in which order, and whether whole.
 
-What talks to the hub is handed in as three plain functions, ``HubCalls``; ``hub_client`` has the real ones.
+What talks to the hub is handed in as four plain functions, ``HubCalls``; ``hub_client`` has the real ones.
 """
 
 from __future__ import annotations
@@ -47,12 +47,13 @@ class HubCalls(msgspec.Struct, frozen=True):
     ``download(hub_id, path, timeout_s, on_bytes)`` returns the file in the cache, None when the repository has no such
     file (and notes that in the cache); tells ``on_bytes`` how many bytes it has; raises DownloadFailed.
     ``cached(hub_id, path)`` never asks the network: the file, "absent" when the repository is known not to have it,
-    None when nothing is known.
+    None when nothing is known. ``cached_ids()`` are the ids of all models that the cache has any file of.
     """
 
     listing: Callable[[str, float], HubListing | NotHere]
     download: Callable[[str, str, float, Callable[[int], None]], Path | None]
     cached: Callable[[str, str], Path | Absent | None]
+    cached_ids: Callable[[], list[str]]
 
 
 def find_in_cache(wanted: Wanted, calls: HubCalls) -> Found:

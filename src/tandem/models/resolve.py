@@ -63,7 +63,15 @@ class Sources:
 
     def locate(self, name: str) -> ModelFolder:
         """See ``locate_model``."""
-        return _ask(read_name(name), self._here(), [], Silent())
+        wanted = read_name(name)
+        try:
+            return _ask(wanted, self._here(), [], Silent())
+        except ModelNotFound as error:
+            if wanted.hub_id is None:
+                raise
+            raise ModelNotFound(
+                f"this machine does not have the model {name!r}; `tandem models pull {name}` fetches it"
+            ) from error
 
     def pull(self, name: str, progress: Progress) -> ModelFolder:
         """See ``pull_model``."""
@@ -77,6 +85,14 @@ class Sources:
             self.store.remove(wanted.hub_id)
             stored = None
         return stored or _ask(wanted, [], [*self._away(), *self._hub_cache()], progress)
+
+    def cached_names(self) -> list[str]:
+        """Ids of the models that the hub's cache has any file of; none where the hub is not to be used."""
+        return self._calls().cached_ids() if self._options.use_hub else []
+
+    def find_cached(self, hub_id: str) -> Found:
+        """The model in the hub's cache, or why it is not there; raises ModelBroken when a file of it is damaged."""
+        return hub.find_in_cache(read_name(hub_id), self._calls())
 
     def _here(self) -> list[Source]:
         return [_find_folder, self._find_in_store, *self._hub_cache()]
@@ -138,7 +154,7 @@ def _ask(wanted: Wanted, here: Sequence[Source], away: Sequence[Source], progres
             return found
         answers.append(found)
     if failure is not None:
-        raise type(failure)("\n".join([str(failure), *map(_line, answers)])) from failure
+        raise type(failure)("; ".join([str(failure), *map(_said, answers)])) from failure
     raise ModelNotFound(_nowhere(wanted, answers))
 
 
@@ -167,13 +183,12 @@ def _folder_path(name: str) -> Path | None:
 def _nowhere(wanted: Wanted, answers: Sequence[NotHere]) -> str:
     if wanted.hub_id is None:
         return f"there is no folder {wanted.name!r}, and it is no hub id (organisation/model) and no short name either"
-    advice = dict.fromkeys(answer.advice for answer in answers if answer.advice)
-    lines = [f"no source has the model {wanted.name!r}", *map(_line, answers)]
+    text = f"no source has the model {wanted.name!r}: {'; '.join(map(_said, answers))}. "
     if wanted.entry is None and (similar := similar_names(wanted.name)):
-        lines.append(f"did you mean: {', '.join(similar)}?")
-    lines.append("what to do: " + "; ".join([*advice, "or copy the model's folder here and name it by its path"]))
-    return "\n".join(lines)
+        text += f"Did you mean {' or '.join(similar)}? "
+    advice = dict.fromkeys(answer.advice for answer in answers if answer.advice)
+    return text + f"What to do: {'; or '.join([*advice, 'name a folder that has the files by its path'])}"
 
 
-def _line(answer: NotHere) -> str:
-    return f"  {answer.source}: {answer.answer}"
+def _said(answer: NotHere) -> str:
+    return f"{answer.source}: {answer.answer}"
