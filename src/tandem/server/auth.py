@@ -1,0 +1,36 @@
+"""API keys: who may ask."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+
+from tandem.errors import Unauthorized
+
+_BEARER = b"bearer "
+
+
+class ApiKeys:
+    """Accepts any of several keys. Only their hashes are kept, so a dump of memory or a traceback shows none."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._digests = tuple(sha256(key.encode()).digest() for key in keys)
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def check(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raises Unauthorized unless a header carries a known key: ``Authorization: Bearer`` or ``X-API-Key``."""
+        given = _bearer(headers.get(b"authorization", b"")) or headers.get(b"x-api-key", b"")
+        if not given:
+            raise Unauthorized("an API key is required: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
+        digest = sha256(given).digest()
+        # Every key is compared, and each in constant time: the time taken says nothing about which came close.
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        if not any(matches):
+            raise Unauthorized("the API key is not known here")
+
+
+def _bearer(value: bytes) -> bytes:
+    return value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b""

@@ -1,0 +1,96 @@
+"""The contracts of the server: ASGI in five aliases, a reply, whose shape it has, and what is asked of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from enum import StrEnum
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+
+from tandem.models.tokenizer import Piece
+from tandem.types import EmbedRequest, EmbedResult, Tier
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+JSON = b"application/json"
+
+
+class Api(StrEnum):
+    """Whose shape a route speaks."""
+
+    OPENAI = "openai"
+    TEI = "tei"
+    COHERE = "cohere"
+
+
+class Reply(msgspec.Struct):
+    """What a handler answers with. ``headers`` are those beside content type, length and request id."""
+
+    body: bytes
+    status: int = 200
+    content_type: bytes = JSON
+    headers: Headers = []
+
+
+class ServedModel(Protocol):
+    """What the routes tell of the model. ``max_tokens`` counts special tokens."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def aliases(self) -> tuple[str, ...]: ...
+    @property
+    def dims(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+    @property
+    def tier(self) -> Tier: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def pooling(self) -> str: ...
+    @property
+    def prompts(self) -> Mapping[str, str]: ...
+    @property
+    def default_prompt_name(self) -> str | None: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+
+class Tokenizer(Protocol):
+    """The model's tokenizer, for the routes that show tokens."""
+
+    def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[Piece]: ...
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str: ...
+
+
+class Backlog(Protocol):
+    """What waits for a device."""
+
+    @property
+    def queued_texts(self) -> int: ...
+    @property
+    def queued_tokens(self) -> int: ...
+
+
+class Service(Protocol):
+    """An engine as the server uses it. It raises errors of the tree, and ``CancelledError`` when it is cancelled."""
+
+    @property
+    def model(self) -> ServedModel: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+    async def start(self) -> None: ...
+    async def embed(self, request: EmbedRequest) -> EmbedResult: ...
+    async def probe(self) -> None: ...
+    async def drain(self) -> None: ...
+    async def close(self) -> None: ...
+    def readiness(self) -> tuple[bool, str]: ...
+    def backlog(self) -> Backlog: ...

@@ -1,0 +1,57 @@
+"""What the three APIs share: how a body is read, which model names are ours, and the one call into the engine."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from tandem.clock import Clock
+from tandem.errors import UnknownModel
+from tandem.server.base import Service
+from tandem.server.inputs import OwnFields, decode
+from tandem.server.options import ServerOptions
+from tandem.server.readiness import Readiness
+from tandem.server.request import Limits, Request
+from tandem.types import EmbedRequest, EmbedResult
+
+T = TypeVar("T")
+
+
+class Gateway:
+    """One per server."""
+
+    def __init__(self, service: Service, options: ServerOptions, readiness: Readiness, clock: Clock) -> None:
+        self.service = service
+        self.options = options
+        self.max_items = options.max_batch_items
+        self._readiness = readiness
+        self._clock = clock
+        self._limits = Limits(options.max_body_bytes, options.body_read_timeout_s)
+        model = service.model
+        self.model_id = (*options.served_model_names, model.id)[0]
+        self._names = frozenset((*options.served_model_names, model.id, *model.aliases))
+
+    async def read(self, request: Request, decoder: msgspec.json.Decoder[T]) -> T:
+        """The body as the decoder's type; raises NotJson, InvalidInput and what ``Request.body`` raises."""
+        return decode(decoder, await request.body(self._limits))
+
+    def check_model(self, name: str | None) -> None:
+        """Raises UnknownModel. No name means the model that is served."""
+        if name is not None and name not in self._names:
+            raise UnknownModel(f"the model {name!r} is not served here; {self.model_id!r} is", param="model")
+
+    def timeout_s(self, fields: OwnFields) -> float | None:
+        """The request's own deadline, else the server's."""
+        return fields.timeout_or(self.options.request_timeout_s)
+
+    async def embed(self, request: Request, wanted: EmbedRequest) -> EmbedResult:
+        """Ask the engine. Raises its errors, NotReady while it starts, and ClientLeft when no one waits any more."""
+        self._readiness.require_started()
+        with request.watch():
+            result = await self.service.embed(wanted)
+        self._readiness.succeeded()
+        request.texts = len(wanted.inputs)
+        request.tokens = sum(result.token_counts)
+        request.computed_s = self._clock.now()
+        return result

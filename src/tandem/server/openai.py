@@ -1,0 +1,148 @@
+"""OpenAI's API: ``POST /v1/embeddings``, ``GET /v1/models``, ``GET /v1/models/{id}``.
+
+Source of shapes and limits: OpenAI's API reference and the requests of its official Python client.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import orjson
+
+from tandem.server.base import Api, Reply
+from tandem.server.encode import RowEncoder, as_base64, as_json, join
+from tandem.server.gateway import Gateway
+from tandem.server.inputs import Dimensions, Inputs, OwnFields, as_inputs
+from tandem.server.request import Request
+from tandem.server.routing import Route
+from tandem.types import EmbedRequest, EmbedResult
+
+MODELS = "/v1/models"
+
+
+class OpenAIEmbeddingsRequest(OwnFields, kw_only=True):
+    """``dimensions`` keeps the first numbers of each vector and normalises again. ``user`` is taken and not used."""
+
+    input: Inputs
+    model: str | None = None
+    dimensions: Dimensions | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+    user: str | None = None
+    truncate: bool | None = None
+
+
+class OpenAIEmbedding(msgspec.Struct, kw_only=True):
+    """``embedding`` is a list of numbers, or the base64 of little-endian float32."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class OpenAIUsage(msgspec.Struct):
+    """Real tokens, special tokens included."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class OpenAIEmbeddingsReply(msgspec.Struct, kw_only=True):
+    """One item per input, in order."""
+
+    object: Literal["list"] = "list"
+    data: list[OpenAIEmbedding]
+    model: str
+    usage: OpenAIUsage
+
+
+class OpenAIModel(msgspec.Struct, kw_only=True):
+    """A model that is served. ``created`` is when this process started, in Unix seconds."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "tandem"
+
+
+class OpenAIModels(msgspec.Struct, kw_only=True):
+    """The models that are served: one."""
+
+    object: Literal["list"] = "list"
+    data: list[OpenAIModel]
+
+
+_decoder = msgspec.json.Decoder(OpenAIEmbeddingsRequest)
+_encode = msgspec.json.Encoder().encode
+
+
+class OpenAI:
+    """OpenAI's routes over a gateway."""
+
+    def __init__(self, gateway: Gateway, created_s: float) -> None:
+        self._gateway = gateway
+        self._model = OpenAIModel(id=gateway.model_id, created=int(created_s))
+        # What does not change from reply to reply is encoded once.
+        self._between = b'],"model":%b,"usage":{"prompt_tokens":' % orjson.dumps(gateway.model_id)
+
+    def routes(self) -> list[Route]:
+        """The routes; ``/embeddings`` and ``/models`` are for clients whose base URL lacks ``/v1``."""
+        embeddings = Route(
+            "POST",
+            "/v1/embeddings",
+            Api.OPENAI,
+            self.embeddings,
+            summary="Embed texts or token ids",
+            takes=OpenAIEmbeddingsRequest,
+            gives=OpenAIEmbeddingsReply,
+            aliases=("/embeddings",),
+        )
+        models = Route(
+            "GET",
+            MODELS,
+            Api.OPENAI,
+            self.models,
+            summary="List the served model",
+            gives=OpenAIModels,
+            aliases=("/models",),
+        )
+        model = Route(
+            "GET", f"{MODELS}/{{model}}", Api.OPENAI, self.model, summary="Describe the served model", gives=OpenAIModel
+        )
+        return [embeddings, models, model]
+
+    async def embeddings(self, request: Request) -> Reply:
+        """Answer one request. Raises what the gateway raises."""
+        gateway = self._gateway
+        body = await gateway.read(request, _decoder)
+        gateway.check_model(body.model)
+        wanted = EmbedRequest(
+            inputs=as_inputs(body.input, param="input", max_items=gateway.max_items),
+            prompt_name=body.prompt_name,
+            truncate=body.truncate,
+            # The API promises unit vectors, whatever the model's files say; `normalize: false` takes them as they are.
+            normalize=body.normalize is not False,
+            dimensions=body.dimensions,
+            priority=body.priority_or_normal(),
+            timeout_s=gateway.timeout_s(body),
+        )
+        result = await gateway.embed(request, wanted)
+        return await self._reply(result, as_base64 if body.encoding_format == "base64" else as_json, request.tokens)
+
+    async def models(self, request: Request) -> Reply:
+        """List what is served."""
+        return Reply(_encode(OpenAIModels(data=[self._model])))
+
+    async def model(self, request: Request) -> Reply:
+        """Describe one model. Raises UnknownModel."""
+        name = request.path.removeprefix(f"{MODELS}/")
+        self._gateway.check_model(name)
+        return Reply(_encode(self._model))
+
+    async def _reply(self, result: EmbedResult, encode: RowEncoder, tokens: int) -> Reply:
+        data = await join(
+            b'{"object":"embedding","index":%d,"embedding":%b}' % (index, encode(row))
+            for index, row in enumerate(result.rows)
+        )
+        usage = b'%d,"total_tokens":%d}}' % (tokens, tokens)
+        return Reply(b"".join((b'{"object":"list","data":[', data, self._between, usage)))

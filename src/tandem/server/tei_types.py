@@ -1,0 +1,128 @@
+"""The bodies of text-embeddings-inference's API, as its router (router/src/http/types.rs) reads and writes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from tandem.server.inputs import AnyInputs, Dimensions, Inputs, OwnFields, Texts, TokenId
+from tandem.types import Direction
+
+# TEI writes "Left" and "Right"; huggingface_hub's client sends "left" and "right".
+DirectionName: TypeAlias = Literal["Left", "Right", "left", "right"]
+
+_TEXT_OR_TEXTS = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+    ]
+}
+_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}, "minItems": 1}
+
+IdLists: TypeAlias = Annotated[
+    list[TokenId | list[TokenId]],
+    Meta(
+        description="One text's token ids, or a list of such lists.",
+        extra_json_schema={"anyOf": [_IDS, {"type": "array", "items": _IDS, "minItems": 1}]},
+    ),
+]
+
+
+class Truncation(OwnFields, kw_only=True):
+    """How an over-long text is cut. ``truncate`` null means the server's setting."""
+
+    truncate: bool | None = None
+    truncation_direction: DirectionName = "Right"
+
+    def direction(self) -> Direction:
+        """The end to cut at."""
+        return Direction(self.truncation_direction.lower())
+
+
+class TeiEmbedRequest(Truncation, kw_only=True):
+    """``normalize`` is true unless it is said to be false. ``encoding_format`` can only be float in this API."""
+
+    inputs: Inputs
+    dimensions: Dimensions | None = None
+    encoding_format: Literal["float"] | None = None
+
+
+class TeiEmbedAllRequest(Truncation, kw_only=True):
+    """One vector a token."""
+
+    inputs: Inputs
+
+
+class SimilaritySentences(msgspec.Struct, kw_only=True):
+    """One sentence, and those it is compared with."""
+
+    source_sentence: str
+    sentences: Texts
+
+
+class TeiSimilarityRequest(msgspec.Struct, kw_only=True):
+    """Cosine similarity of one sentence with others."""
+
+    inputs: SimilaritySentences
+    parameters: Truncation | None = None
+
+
+class TeiRootRequest(Truncation, kw_only=True):
+    """``POST /`` takes what ``/embed`` takes, or what ``/similarity`` does: clients of both post to a base URL."""
+
+    inputs: AnyInputs | SimilaritySentences
+    dimensions: Dimensions | None = None
+    encoding_format: Literal["float"] | None = None
+    parameters: Truncation | None = None
+
+
+class TeiTokenizeRequest(msgspec.Struct, kw_only=True):
+    """Texts to cut into tokens, a named prompt put before each."""
+
+    inputs: Annotated[str | list[str], Meta(extra_json_schema=_TEXT_OR_TEXTS)]
+    add_special_tokens: bool = True
+    prompt_name: str | None = None
+
+
+class TeiDecodeRequest(msgspec.Struct, kw_only=True):
+    """Token ids to read back as text."""
+
+    ids: IdLists
+    skip_special_tokens: bool = True
+
+
+class TeiPooling(msgspec.Struct):
+    """How token vectors become one."""
+
+    pooling: str
+
+
+class TeiModelType(msgspec.Struct):
+    """The kind of model: always embedding."""
+
+    embedding: TeiPooling
+
+
+class TeiInfo(msgspec.Struct, kw_only=True):
+    """What is served, as ``/info`` tells it; the last fields are Tandem's own."""
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    model_type: TeiModelType
+    max_concurrent_requests: int
+    max_input_length: int
+    max_batch_tokens: int
+    max_batch_requests: int | None
+    max_client_batch_size: int
+    auto_truncate: bool
+    tokenization_workers: int
+    version: str
+    sha: str | None = None
+    docker_label: str | None = None
+    dimensions: int
+    device: str
+    tier: str
+    prompts: list[str]

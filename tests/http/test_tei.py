@@ -1,0 +1,114 @@
+"""text-embeddings-inference's API."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tandem.types import Direction, Output
+from tests.http.conftest import DIMS, Server, vector
+
+
+@pytest.mark.parametrize("path", ["/embed", "/"])
+async def test_embed_gives_bare_rows(server: Server, path: str) -> None:
+    reply = await server.post(path, {"inputs": ["a", "b"]})
+    assert reply.status_code == 200
+    assert np.array_equal(np.array(reply.json(), np.float32), np.concatenate([vector("a"), vector("b")]))
+
+
+async def test_one_text_gives_a_list_of_one_row(server: Server) -> None:
+    assert np.shape((await server.post("/embed", {"inputs": "a"})).json()) == (1, DIMS)
+
+
+async def test_token_ids_are_taken(server: Server) -> None:
+    await server.post("/embed", {"inputs": [[11, 12], [13]]})
+    assert server.engine.requests[0].inputs == [[11, 12], [13]]
+
+
+async def test_fields_reach_the_engine(server: Server) -> None:
+    fields = {"truncate": True, "truncation_direction": "Left", "prompt_name": "query", "normalize": False}
+    assert (await server.post("/embed", {"inputs": "a", "dimensions": 4, **fields})).status_code == 200
+    (request,) = server.engine.requests
+    assert (request.truncate, request.truncation_direction) == (True, Direction.LEFT)
+    assert (request.prompt_name, request.normalize, request.dimensions) == ("query", False, 4)
+
+
+@pytest.mark.parametrize("name", ["Right", "right", "Left", "left"])
+async def test_both_spellings_of_a_direction(server: Server, name: str) -> None:
+    assert (await server.post("/embed", {"inputs": "a", "truncation_direction": name})).status_code == 200
+    assert server.engine.requests[0].truncation_direction is Direction(name.lower())
+
+
+async def test_defaults_are_teis(server: Server) -> None:
+    await server.post("/embed", {"inputs": "a"})
+    (request,) = server.engine.requests
+    assert (request.normalize, request.truncate, request.truncation_direction) == (True, None, Direction.RIGHT)
+
+
+async def test_timing_headers_are_whole_milliseconds(server: Server) -> None:
+    headers = (await server.post("/embed", {"inputs": ["abc", "de fg"]})).headers
+    assert headers["x-compute-type"] == "cpu+optimized"
+    assert headers["x-compute-characters"] == "8"
+    assert headers["x-compute-tokens"] == "7"
+    assert (headers["x-total-time"], headers["x-compute-time"]) == ("6", "6")
+    assert (headers["x-tokenization-time"], headers["x-queue-time"], headers["x-inference-time"]) == ("1", "2", "3")
+
+
+async def test_embed_all_gives_one_row_a_token(server: Server) -> None:
+    reply = await server.post("/embed_all", {"inputs": ["one two", "three"]})
+    assert [np.shape(rows) for rows in reply.json()] == [(4, DIMS), (3, DIMS)]
+    assert server.engine.requests[0].output is Output.TOKENS
+
+
+@pytest.mark.parametrize("path", ["/similarity", "/"])
+async def test_similarity_is_the_cosine(server: Server, path: str) -> None:
+    inputs = {"source_sentence": "a", "sentences": ["a", "b"]}
+    reply = await server.post(path, {"inputs": inputs, "parameters": {"prompt_name": "query"}})
+    assert reply.status_code == 200
+    same, other = reply.json()
+    assert same == pytest.approx(1, abs=1e-6)
+    assert other == pytest.approx(float(vector("query: a")[0] @ vector("query: b")[0]), abs=1e-6)
+    assert len(server.engine.requests) == 1
+
+
+async def test_tokenize_shows_every_token(server: Server) -> None:
+    (tokens,) = (await server.post("/tokenize", {"inputs": "ab cde"})).json()
+    assert tokens[0] == {"id": 1, "text": "[CLS]", "special": True, "start": None, "stop": None}
+    assert tokens[2] == {"id": 13, "text": "cde", "special": False, "start": 3, "stop": 6}
+
+
+async def test_tokenize_can_leave_out_special_tokens_and_put_a_prompt_first(server: Server) -> None:
+    body = {"inputs": ["ab"], "add_special_tokens": False, "prompt_name": "query"}
+    (tokens,) = (await server.post("/tokenize", body)).json()
+    assert [token["text"] for token in tokens] == ["query:", "ab"]
+
+
+async def test_an_unknown_prompt_names_those_there_are(server: Server) -> None:
+    reply = await server.post("/tokenize", {"inputs": "a", "prompt_name": "nope"})
+    assert reply.status_code == 422
+    assert "passage, query" in reply.json()["error"]
+
+
+@pytest.mark.parametrize(("ids", "texts"), [([1, 11, 12], ["t11 t12"]), ([[11], [1, 12]], ["t11", "t12"])])
+async def test_decode_gives_texts(server: Server, ids: object, texts: object) -> None:
+    assert (await server.post("/decode", {"ids": ids})).json() == texts
+
+
+async def test_decode_can_keep_special_tokens(server: Server) -> None:
+    assert (await server.post("/decode", {"ids": [1, 11], "skip_special_tokens": False})).json() == ["t1 t11"]
+
+
+async def test_info_describes_the_model(server: Server) -> None:
+    info = (await server.get("/info")).json()
+    assert info["model_id"] == "acme/tiny-embed"
+    assert info["model_type"] == {"embedding": {"pooling": "mean"}}
+    assert (info["max_input_length"], info["max_client_batch_size"]) == (16, 2048)
+    assert (info["dimensions"], info["tier"], info["prompts"]) == (DIMS, "fp32", ["passage", "query"])
+
+
+@pytest.mark.parametrize("path", ["/embed_sparse", "/rerank", "/predict"])
+async def test_routes_for_other_models_say_so_as_tei_does(server: Server, path: str) -> None:
+    reply = await server.post(path, {"inputs": "a"})
+    assert reply.status_code == 424
+    assert reply.json()["error_type"] == "Backend"
+    assert path in reply.json()["error"]
