@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tests.architecture.source import SourceTree, outside_imports
 
 LIMIT_BYTES = 600_000_000
 FORBIDDEN = re.compile(
@@ -50,6 +53,20 @@ def closure(requirements: Iterable[str]) -> dict[str, metadata.Distribution]:
             found[name] = metadata.distribution(name)
             needs = [Requirement(text) for text in found[name].requires or ()]
             pending += [(need, inner) for need in needs for inner in ("", *requirement.extras)]
+    return found
+
+
+def third_party(tree: SourceTree) -> dict[str, str]:
+    """Distribution -> one place that imports it, for every import in ``tree`` that is neither ours nor Python's."""
+    found: dict[str, str] = {}
+    for module in tree:
+        for name, line, names in outside_imports(module):
+            top = name.partition(".")[0]
+            if top in sys.stdlib_module_names or top == tree.package:
+                continue
+            # The arro3 packages share one namespace: arro3.io is of arro3-io.
+            inner = name.split(".")[1:2] or list(names[:1])
+            found[canonicalize_name("-".join([top, *inner]) if top == "arro3" else top)] = module.where(line)
     return found
 
 

@@ -13,6 +13,7 @@ INHERITANCE_DEPTH = 2
 # Where everything is caught, and why nothing narrower would do. Meant for two places, the worker and the HTTP edge.
 BROAD_EXCEPT: dict[str, str] = {
     "tandem.models.tokenizer_files": "tokenizers raises bare Exception for every fault of a file",
+    "tandem.workers.inline": "the worker's boundary: whatever an engine throws reaches the caller and ends no thread",
     "tandem.server.app": "the HTTP edge: one request's bug must not end the others'",
 }
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from importlib.metadata import Distribution
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from tests.architecture.closure import LIMIT_BYTES, closure, forbidden, installed_bytes, pins, unhashed
+from tests.architecture.closure import LIMIT_BYTES, closure, forbidden, installed_bytes, pins, third_party, unhashed
+from tests.architecture.source import SourceTree
 from tests.conftest import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
@@ -15,6 +19,19 @@ LOCKS = {
     name: (REPOSITORY / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
     for name in ("build", "serve", "dev")
 }
+
+
+# Declared, though no module of ours says its name.
+USED_WITHOUT_IMPORT = {"httptools": "uvicorn parses requests with it where it is there"}
+
+
+def declared() -> set[str]:
+    return {canonicalize_name(Requirement(text).name) for text in PROJECT["project"]["dependencies"]}
+
+
+@pytest.fixture(scope="module")
+def imported() -> dict[str, str]:
+    return third_party(SourceTree.read(REPOSITORY / "src" / "tandem"))
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +72,19 @@ def test_locks_name_no_index() -> None:
     assert [name for name, text in LOCKS.items() if "://" in text or "--index" in text] == []
 
 
+def test_what_is_imported_is_declared(imported: dict[str, str]) -> None:
+    assert {name: where for name, where in imported.items() if name not in declared()} == {}
+
+
+def test_what_is_declared_is_imported(imported: dict[str, str]) -> None:
+    assert declared() - imported.keys() == USED_WITHOUT_IMPORT.keys()
+
+
+def test_an_import_that_is_not_declared_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("import os, tandem\ndef f():\n    from surprise.x import y\nfrom arro3 import io\n")
+    assert third_party(SourceTree.read(tmp_path)).keys() - declared() == {"surprise", "tandem"}
+
+
 def test_a_torch_in_the_lock_is_found() -> None:
     assert forbidden(
         pins("numpy==2.4.6 \\\n    --hash=sha256:aa\n    # via torch\ntorch==2.13.0\nnvidia-nccl-cu13==2\n")
@@ -75,5 +105,5 @@ def test_pins_for_other_platforms_are_left_out() -> None:
 
 
 def test_the_closure_follows_requirements_of_requirements() -> None:
-    found = closure(["starlette"])
-    assert "idna" in found, "starlette needs anyio, which needs idna"
+    found = closure(["httpx2"])
+    assert "idna" in found, "httpx2 needs anyio, which needs idna"

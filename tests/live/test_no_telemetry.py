@@ -43,7 +43,7 @@ assert session.run(None, {"x": numpy.ones(4, numpy.float32)})[0].sum() == 4
 
 IMPORT_THE_OTHERS = """
 import anyio, arro3.core, arro3.io, httptools, huggingface_hub, msgspec, orjson, prometheus_client
-import starlette, tokenizers, tqdm, uvicorn
+import tokenizers, tqdm, uvicorn, uvloop
 """
 
 
