@@ -1,7 +1,7 @@
 """Lowers an encoder description to one ONNX graph, pooling and dense heads included.
 
 Inputs: ``input_ids`` int32 [n, s] padded on the right with any valid id, ``lengths`` int32 [n] with
-1 <= length <= s <= ``max_positions``, and, for a description that skips prompts, ``skips`` int32 [n].
+1 <= length <= s <= ``max_positions``, and, where pooling leaves out prompts, ``skips`` int32 [n].
 Output ``rows``: float32 [n, dims], or [n, s, hidden] for ``Output.TOKENS``, where rows past a text's length mean
 nothing.
 
@@ -44,9 +44,11 @@ def write_onnx(
     return path, data_path
 
 
-def input_names(description: EncoderDescription) -> tuple[str, ...]:
-    """The graph's inputs in order."""
-    return ("input_ids", "lengths", "skips") if description.skips_prompt else ("input_ids", "lengths")
+def input_names(description: EncoderDescription, output: Output = Output.POOLED) -> tuple[str, ...]:
+    """The graph's inputs in order. ``skips`` only where it matters: engines drop an input that nothing reads."""
+    pooled_over = set(description.pooling) - {"last"} if output is Output.POOLED else set()
+    skips = description.skips_prompt and pooled_over
+    return ("input_ids", "lengths", "skips") if skips else ("input_ids", "lengths")
 
 
 def _lower(d: EncoderDescription, weights: Tensors, output: Output, w: GraphWriter) -> onnx.ModelProto:
@@ -93,6 +95,7 @@ def _layer(b: Build, index: int, x: str, bias: str, turn: Turn | None) -> str:
 
 def _finish(b: Build, x: str, output: Output) -> onnx.ModelProto:
     shapes = {"input_ids": ("n", "s"), "lengths": ("n",), "skips": ("n",)}
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, shapes[name]) for name in input_names(b.d)]
+    names = input_names(b.d, output)
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, shapes[name]) for name in names]
     shape = ("n", b.d.dims) if output is Output.POOLED else ("n", "s", b.d.hidden)
     return b.w.model(inputs, helper.make_tensor_value_info(b.w.result(x, "rows"), TensorProto.FLOAT, shape))
