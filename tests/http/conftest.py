@@ -93,6 +93,8 @@ class FakeEngine:
         self.before: Callable[[EmbedRequest], object] = lambda request: None
         """Called before each answer: it may raise, or return something to wait for."""
         self.ready = (True, "warm")
+        self.arrived = asyncio.Event()
+        """Set when a request has come in."""
         self.cancelled = 0
         self.probes = 0
 
@@ -112,6 +114,7 @@ class FakeEngine:
 
     async def embed(self, request: EmbedRequest) -> EmbedResult:
         self.requests.append(request)
+        self.arrived.set()
         prompt = self._prompt(request)
         counts = [_count(item, prompt, request.truncate) for item in request.inputs]
         wait = self.before(request)

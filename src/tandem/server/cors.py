@@ -31,11 +31,13 @@ class Cors:
         return [(b"access-control-allow-origin", origin), (b"vary", b"origin"), _EXPOSED]
 
     def preflight(self, asked: Mapping[bytes, bytes], allowed: Sequence[str]) -> Reply | None:
-        """The reply to a browser's question, which carries no key; None when this is not one."""
+        """The reply to a browser's question, which carries no key; None when this is not one.
+
+        ``headers`` come on top, as on every reply.
+        """
         if not self or b"origin" not in asked or b"access-control-request-method" not in asked:
             return None
-        headers = self.headers(asked)
-        headers.append((b"access-control-allow-methods", ", ".join(allowed).encode()))
+        headers = [(b"access-control-allow-methods", ", ".join(allowed).encode())]
         wanted = asked.get(b"access-control-request-headers")
         if wanted is not None:
             headers.append((b"access-control-allow-headers", wanted))
