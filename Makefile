@@ -16,13 +16,14 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-s
 	--annotation-style line --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: help install serve test check fix stress bench lock clean
+.PHONY: help install serve test check docs fix stress bench lock clean
 
 help:
 	@echo "make serve    environment, default model, server on http://$(HOST):$(PORT)"
 	@echo "make test     environment, all tests but the stress tests"
 	@echo "make install  the environment of serving alone, in .venv"
-	@echo "make check    linters, types, architecture"
+	@echo "make check    linters, types, architecture, generated pages"
+	@echo "make docs     write the pages that come from the code"
 	@echo "make fix      format, and mend what the linter can mend"
 	@echo "make stress   minutes of load on a real server"
 	@echo "make bench    measure this machine"
@@ -42,6 +43,10 @@ check: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/architecture
+
+# What is generated from the code; `make check` fails when it lags.
+docs: .venv/serve.stamp
+	$(BIN)/python -c 'from pathlib import Path; from tandem.config import settings_markdown; Path("docs/settings.md").write_text(settings_markdown(), encoding="utf-8")'
 
 fix: .venv/dev.stamp
 	$(BIN)/ruff check --fix .

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from packaging.utils import canonicalize_name
 
 from tandem import __version__
+from tandem.config import settings_markdown
 from tests.architecture.closure import pins
 from tests.conftest import REPOSITORY
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("examples/**/*.md")])
+GENERATED: dict[str, Callable[[], str]] = {"docs/settings.md": settings_markdown}
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 
 
@@ -34,6 +37,11 @@ def versions(page: str) -> dict[str, str]:
 def test_dependencies_are_documented_as_locked() -> None:
     locked = pins(read("requirements", "serve.txt")) | pins(read("requirements", "build.txt"))
     assert versions(read("docs", "dependencies.md")) == locked
+
+
+@pytest.mark.parametrize("page", GENERATED)
+def test_generated_pages_do_not_lag(page: str) -> None:
+    assert read(page) == GENERATED[page](), "run `make docs`"
 
 
 def test_the_changelog_begins_with_this_version() -> None:
