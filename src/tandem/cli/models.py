@@ -15,7 +15,7 @@ from tandem.errors import ModelNotFound
 from tandem.models.catalog import CATALOG, DEFAULT_MODEL, names_of
 from tandem.models.folder import ModelFolder
 from tandem.models.inventory import Architecture, ListedModel, ShownModel, list_models, show_model
-from tandem.models.progress import Silent, StreamProgress, megabytes
+from tandem.models.progress import Silent, StreamProgress, readable
 from tandem.models.resolve import SourceOptions, Sources
 from tandem.models.sources import read_name
 
@@ -127,7 +127,7 @@ def _remove(sources: Sources, name: str) -> int:
             f"`hf cache rm model/{wanted.hub_id}` removes it there"
         )
     freed_bytes = sources.store.remove(wanted.hub_id)
-    print(f"removed {wanted.hub_id} from {sources.store.root}: {megabytes(freed_bytes)}")
+    print(f"removed {wanted.hub_id} from {sources.store.root}: {readable(freed_bytes)}")
     return 0
 
 
@@ -138,7 +138,7 @@ def _described(shown: ShownModel) -> str:
         ("source", f"{model.source} ({model.origin})" if model.origin else model.source),
         ("path", model.path),
         ("added", _date(model.added_s)),
-        ("size", megabytes(model.size_bytes)),
+        ("size", readable(model.size_bytes)),
         ("fingerprint", model.fingerprint or "-"),
         *_architecture_facts(shown.architecture),
     ]
@@ -165,7 +165,7 @@ def _architecture_facts(architecture: Architecture) -> list[tuple[str, str]]:
 
 def _row(model: ListedModel) -> tuple[str, ...]:
     state = model.fingerprint or "damaged"
-    return (model.name, model.source, megabytes(model.size_bytes), state, _date(model.added_s))
+    return (model.name, model.source, readable(model.size_bytes), state, _date(model.added_s))
 
 
 def _date(seconds: float) -> str:

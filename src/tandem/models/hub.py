@@ -15,7 +15,7 @@ from tandem.errors import DownloadFailed, ModelBroken, ModelUnsupported
 from tandem.models.check import check_complete, check_pins, missing_files, module_list, sha256_file
 from tandem.models.files import CONFIG, MODULES, graph_files, main_weights, plan_download
 from tandem.models.folder import ModelFolder
-from tandem.models.progress import Progress, megabytes
+from tandem.models.progress import Progress, readable
 from tandem.models.sources import Found, NotHere, SourceOptions, Wanted
 
 HUB = "hub"
@@ -121,16 +121,20 @@ class _Transfer:
         self._total_bytes: int | None = None
         self._done_bytes = 0
         self._root: Path | None = None
+        self._got: dict[str, Path | None] = {}
 
     def expect(self, files: list[HubFile]) -> None:
         sizes = [file.size_bytes for file in files]
         self._total_bytes = None if None in sizes else sum(size or 0 for size in sizes)
         self._done_bytes = 0  # the configs that the plan was made from are among the files
-        total = "" if self._total_bytes is None else f", {megabytes(self._total_bytes)}"
+        total = "" if self._total_bytes is None else f", {readable(self._total_bytes)}"
         self._progress.note(f"fetching {self.hub_id} at {self.revision[:12]}: {len(files)} files{total}")
 
     def get(self, path: str) -> Path | None:
-        found = self._calls.download(self.hub_id, path, self._timeout_s, self._report)
+        """The file in the cache, None when the repository does not have it; a file is asked for once."""
+        if path not in self._got:
+            self._got[path] = self._calls.download(self.hub_id, path, self._timeout_s, self._report)
+        found = self._got[path]
         if found is None:
             return None
         root = found.parents[path.count("/")]
@@ -140,6 +144,14 @@ class _Transfer:
         self._done_bytes += found.stat().st_size
         self._report(0)
         return found
+
+    def discard(self, path: str) -> None:
+        """Out of the cache with a damaged file, or whoever comes next takes it for the real one."""
+        found = self._got.pop(path)
+        if found is not None:
+            self._done_bytes -= found.stat().st_size
+            found.resolve().unlink()
+            found.unlink(missing_ok=True)
 
     def _report(self, file_bytes: int) -> None:
         if self._total_bytes is not None:
@@ -193,9 +205,7 @@ def _fetch_whole(transfer: _Transfer, file: HubFile) -> None:
         differs = _difference(path, file)
         if differs is None:
             return
-        # Out of the cache with it, or whoever comes next takes it for the real one.
-        path.resolve().unlink()
-        path.unlink(missing_ok=True)
+        transfer.discard(file.path)
         if attempt == 2:
             raise ModelBroken(f"{path}: came with {differs} announced by the hub; it was removed again")
 

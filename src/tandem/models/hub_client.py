@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from httpx2 import HTTPError, InvalidURL
-from huggingface_hub import HfApi, hf_hub_download, scan_cache_dir, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, hf_hub_download, scan_cache_dir, try_to_load_from_cache
 from huggingface_hub.errors import (
     CacheNotFound,
     EntryNotFoundError,
@@ -34,6 +35,10 @@ _MIRROR = "set HF_ENDPOINT to a mirror or HTTPS_PROXY to a proxy if there is one
 
 def hugging_face() -> HubCalls:
     """The four calls against the hub that the environment names."""
+    # Left to itself the library fetches a list of coding agents and tells the hub which one it runs under.
+    # Off for the whole process, as the library knows no narrower switch; a user who has set the variable decides.
+    if "HF_HUB_DISABLE_TELEMETRY" not in os.environ:
+        constants.HF_HUB_DISABLE_TELEMETRY = True
     return HubCalls(listing=_listing, download=_download, cached=_cached, cached_ids=_cached_ids)
 
 

@@ -68,16 +68,21 @@ class StreamProgress:
         self._stream.flush()
 
 
-def megabytes(size_bytes: float) -> str:
-    """``90.9 MB``; a megabyte is 10^6 bytes, as on disks and in the hub."""
-    return f"{size_bytes / 1e6:.1f} MB"
+def readable(size_bytes: float) -> str:
+    """``612 B``, ``24.3 kB``, ``90.9 MB``, ``2.3 GB``: powers of 1000, as on disks and in the hub."""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB"):
+        if size < 999.95:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def _line(label: str, done_bytes: int, total_bytes: int | None, elapsed_s: float) -> str:
     speed = done_bytes / elapsed_s if elapsed_s > 0 else 0.0
-    rate = f", {megabytes(speed)}/s" if speed else ""
+    rate = f", {readable(speed)}/s" if speed else ""
     if not total_bytes:
-        return f"{label}: {megabytes(done_bytes)}{rate}"
+        return f"{label}: {readable(done_bytes)}{rate}"
     left_s = (total_bytes - done_bytes) / speed if speed else 0.0
     left = f", {left_s:.0f} s left" if left_s >= 1 else ""
-    return f"{label}: {megabytes(done_bytes)} of {megabytes(total_bytes)} ({done_bytes / total_bytes:.0%}){rate}{left}"
+    return f"{label}: {readable(done_bytes)} of {readable(total_bytes)} ({done_bytes / total_bytes:.0%}){rate}{left}"

