@@ -17,6 +17,7 @@ from tandem.server.cors import Cors
 from tandem.server.errors import ClientLeft, render
 from tandem.server.gateway import Gateway
 from tandem.server.openai import OpenAI
+from tandem.server.openapi import Facts
 from tandem.server.ops import Ops
 from tandem.server.options import ServerOptions
 from tandem.server.pages import page_routes
@@ -181,4 +182,8 @@ def _routes(gateway: Gateway, ops: Ops, clock: Clock) -> list[Route]:
         *Cohere(gateway).routes(),
         *ops.routes(),
     ]
-    return [*described, *(page_routes(described) if gateway.options.docs else [])]
+    if not gateway.options.docs:
+        return described
+    model, options = gateway.service.model, gateway.options
+    facts = Facts(gateway.names, tuple(model.prompts), model.dims, options.max_batch_items, options.max_body_bytes)
+    return [*described, *page_routes(described, facts)]

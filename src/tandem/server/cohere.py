@@ -7,21 +7,30 @@ called there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from tandem.errors import InvalidInput
 from tandem.server.base import Api, Reply
 from tandem.server.encode import RowEncoder, as_base64, as_json, join
 from tandem.server.gateway import Gateway
-from tandem.server.inputs import Dimensions, OwnFields, Texts, check_count, check_texts
+from tandem.server.inputs import EXACT, Dimensions, OwnFields, Texts, check_count, check_texts
 from tandem.server.request import Request
 from tandem.server.routing import Route
 from tandem.types import Direction, EmbedRequest, EmbedResult
 
-InputType: TypeAlias = Literal["search_document", "search_query", "classification", "clustering", "image"]
-EmbeddingType: TypeAlias = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
+_USES = ["search_document", "search_query", "classification", "clustering"]
+InputType: TypeAlias = Annotated[
+    Literal["search_document", "search_query", "classification", "clustering", "image"],
+    Meta(extra_json_schema={EXACT: {"enum": _USES}}),
+]
+EmbeddingType: TypeAlias = Annotated[
+    Literal["float", "base64", "int8", "uint8", "binary", "ubinary"],
+    Meta(extra_json_schema={EXACT: {"enum": ["float", "base64"]}}),
+]
+Refused: TypeAlias = Annotated[Any, Meta(extra_json_schema={EXACT: {"type": "null"}})]
 
 # How prompts are called in the config_sentence_transformers.json of published models, best known first.
 PROMPT_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -42,9 +51,10 @@ class CohereEmbedRequest(OwnFields, kw_only=True):
     embedding_types: list[EmbeddingType] | None = None
     truncate: Literal["NONE", "START", "END"] = "END"
     output_dimension: Dimensions | None = None
-    images: list[Any] | None = None
-    inputs: list[Any] | None = None
-    max_tokens: int | None = None
+    # Fields of Cohere's that are known in order to be refused.
+    images: Refused = None
+    inputs: Refused = None
+    max_tokens: Refused = None
 
 
 class CohereEmbeddings(msgspec.Struct, kw_only=True, omit_defaults=True):

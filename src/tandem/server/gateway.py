@@ -28,9 +28,9 @@ class Gateway:
         self._readiness = readiness
         self._clock = clock
         self._limits = Limits(options.max_body_bytes, options.body_read_timeout_s)
-        model = service.model
-        self.model_id = (*options.served_model_names, model.id)[0]
-        self._names = frozenset((*options.served_model_names, model.id, *model.aliases))
+        # Every name that a request may use; the first is the one that replies carry.
+        self.names = tuple(dict.fromkeys((*options.served_model_names, service.model.id, *service.model.aliases)))
+        self.model_id = self.names[0]
 
     async def read(self, request: Request, decoder: msgspec.json.Decoder[T]) -> T:
         """The body as the decoder's type; raises NotJson, InvalidInput and what ``Request.body`` raises."""
@@ -38,7 +38,7 @@ class Gateway:
 
     def check_model(self, name: str | None) -> None:
         """Raises UnknownModel. No name means the model that is served."""
-        if name is not None and name not in self._names:
+        if name is not None and name not in self.names:
             raise UnknownModel(f"the model {name!r} is not served here; {self.model_id!r} is", param="model")
 
     def timeout_s(self, fields: OwnFields) -> float | None:

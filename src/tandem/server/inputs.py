@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec import Meta
@@ -13,28 +13,39 @@ from tandem.types import Priority
 
 T = TypeVar("T")
 
+# A union in msgspec has one list type, and a text has no least length there, so what a body's schema really is stands
+# under this key; the specification (openapi.py) puts it in place, ``as_inputs`` and ``check_texts`` hold to it.
+EXACT = "x-exact"
+
 _TEXT = {"type": "string", "minLength": 1}
 _IDS = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}, "minItems": 1}
 
+
+def _list_of(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": schema, "minItems": 1}
+
+
 TokenId: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-# A union in msgspec has one list type, so that a list holds one kind of thing is checked after decoding, by
-# ``as_inputs``; the schema says it exactly.
+Text: TypeAlias = Annotated[str, Meta(extra_json_schema={EXACT: _TEXT})]
+Texts: TypeAlias = Annotated[list[str], Meta(extra_json_schema={EXACT: _list_of(_TEXT)})]
+TextOrTexts: TypeAlias = Annotated[
+    str | list[str], Meta(extra_json_schema={EXACT: {"anyOf": [_TEXT, _list_of(_TEXT)]}})
+]
+IdLists: TypeAlias = Annotated[
+    list[TokenId | list[TokenId]], Meta(extra_json_schema={EXACT: {"anyOf": [_IDS, _list_of(_IDS)]}})
+]
 AnyInputs: TypeAlias = str | list[str | TokenId | list[TokenId]]
 Inputs: TypeAlias = Annotated[
     AnyInputs,
     Meta(
-        description="A text, a list of texts, one text's token ids, or a list of token id lists.",
         extra_json_schema={
-            "anyOf": [
-                _TEXT,
-                {"type": "array", "items": _TEXT, "minItems": 1},
-                _IDS,
-                {"type": "array", "items": _IDS, "minItems": 1},
-            ]
-        },
+            EXACT: {
+                "description": "A text, a list of texts, one text's token ids, or a list of token id lists.",
+                "anyOf": [_TEXT, _list_of(_TEXT), _IDS, _list_of(_IDS)],
+            }
+        }
     ),
 ]
-Texts: TypeAlias = Annotated[list[str], Meta(extra_json_schema={"items": _TEXT, "minItems": 1})]
 
 PriorityName: TypeAlias = Literal["critical", "normal", "background"]
 Milliseconds: TypeAlias = Annotated[int, Meta(ge=1, le=3_600_000)]

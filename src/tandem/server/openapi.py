@@ -10,6 +10,7 @@ import msgspec
 from tandem import __version__
 from tandem.server.base import Api
 from tandem.server.errors import CohereError, OpenAIError, TeiError
+from tandem.server.inputs import EXACT
 from tandem.server.routing import Route
 
 Json: TypeAlias = dict[str, Any]
@@ -23,22 +24,35 @@ _OPERATIONS = ("Operations", "Health and metrics.")
 _ERRORS: dict[Api, type] = {Api.OPENAI: OpenAIError, Api.TEI: TeiError, Api.COHERE: CohereError}
 _DESCRIPTION = (
     "Text embeddings over three APIs at once. Fields that are not listed are ignored; types are strict. "
-    "Vectors have length 1 unless `normalize` is false. Errors have the shape of the API that was asked."
+    "Vectors have length 1 unless `normalize` is false. A request has at most {items} texts and {size} bytes. "
+    "Errors have the shape of the API that was asked."
 )
 
 
-def document(routes: Iterable[Route]) -> Json:
+class Facts(msgspec.Struct, frozen=True):
+    """What is known only when a model is served, and narrows the schemas of its fields."""
+
+    models: tuple[str, ...]
+    prompts: tuple[str, ...]
+    dims: int
+    max_items: int
+    max_body_bytes: int
+
+
+def document(routes: Iterable[Route], facts: Facts) -> Json:
     """The whole document, ready to be encoded as JSON."""
     shown = [route for route in routes if not route.hidden]
     types = [*_body_types(shown), *_ERRORS.values()]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schema_of = dict(zip(map(repr, types), schemas, strict=True))
+    components = _narrowed(_exact(components), facts)
+    description = _DESCRIPTION.format(items=facts.max_items, size=facts.max_body_bytes)
     paths: dict[str, Json] = {}
     for route in shown:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Tandem", "version": __version__, "description": _DESCRIPTION},
+        "info": {"title": "Tandem", "version": __version__, "description": description},
         "tags": [{"name": name, "description": text} for name, text in (*_TAGS.values(), _OPERATIONS)],
         "paths": paths,
         "components": {
@@ -87,6 +101,37 @@ def _responses(route: Route, schema_of: dict[str, Json]) -> Json:
     elif route.media != "application/json":
         responses["200"] = {"description": "The answer", "content": {route.media: {}} if route.media else {}}
     return responses
+
+
+def _exact(node: Any) -> Any:
+    """The schema with every ``x-exact`` in the place of what stands around it, its default kept."""
+    if isinstance(node, list):
+        return [_exact(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if EXACT in node:
+        return {**node[EXACT], **({"default": node["default"]} if "default" in node else {})}
+    return {key: _exact(value) for key, value in node.items()}
+
+
+def _narrowed(components: Json, facts: Facts) -> Json:
+    """The request types' fields held to what this server serves."""
+    dimensions = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": facts.dims}, {"type": "null"}]}
+    known = {
+        "model": {"anyOf": [{"enum": list(facts.models)}, {"type": "null"}]},
+        "prompt_name": {"anyOf": [{"enum": list(facts.prompts)}, {"type": "null"}]},
+        "dimensions": dimensions,
+        "output_dimension": dimensions,
+    }
+    for name, component in components.items():
+        if name.endswith("Request"):
+            for field, schema in component["properties"].items():
+                narrower = known.get(field)
+                if narrower and "default" in schema:
+                    component["properties"][field] = {**narrower, "default": schema["default"]}
+                elif narrower:
+                    component["properties"][field] = narrower["anyOf"][0]
+    return components
 
 
 def _first_paragraph(text: str | None) -> str:

@@ -8,7 +8,7 @@ from importlib.resources import files
 import msgspec
 
 from tandem.server.base import Api, Headers, Reply
-from tandem.server.openapi import document
+from tandem.server.openapi import Facts, document
 from tandem.server.request import Request
 from tandem.server.routing import Handler, Route
 
@@ -29,9 +29,9 @@ _FILES = (
 )
 
 
-def page_routes(described: Sequence[Route]) -> list[Route]:
+def page_routes(described: Sequence[Route], facts: Facts) -> list[Route]:
     """The routes of the specification of ``described``. They answer without a key: they hold nothing to protect."""
-    specification = msgspec.json.encode(document(described))
+    specification = msgspec.json.encode(document(described, facts))
 
     async def openapi(request: Request) -> Reply:
         return Reply(specification)

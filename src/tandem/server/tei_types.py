@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
-from msgspec import Meta
 
-from tandem.server.inputs import AnyInputs, Dimensions, Inputs, OwnFields, Texts, TokenId
+from tandem.server.inputs import AnyInputs, Dimensions, IdLists, Inputs, OwnFields, Text, TextOrTexts, Texts
 from tandem.types import Direction
 
 # TEI writes "Left" and "Right"; huggingface_hub's client sends "left" and "right".
 DirectionName: TypeAlias = Literal["Left", "Right", "left", "right"]
-
-_TEXT_OR_TEXTS = {
-    "anyOf": [
-        {"type": "string", "minLength": 1},
-        {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
-    ]
-}
-_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}, "minItems": 1}
-
-IdLists: TypeAlias = Annotated[
-    list[TokenId | list[TokenId]],
-    Meta(
-        description="One text's token ids, or a list of such lists.",
-        extra_json_schema={"anyOf": [_IDS, {"type": "array", "items": _IDS, "minItems": 1}]},
-    ),
-]
 
 
 class Truncation(OwnFields, kw_only=True):
@@ -58,7 +41,7 @@ class TeiEmbedAllRequest(Truncation, kw_only=True):
 class SimilaritySentences(msgspec.Struct, kw_only=True):
     """One sentence, and those it is compared with."""
 
-    source_sentence: str
+    source_sentence: Text
     sentences: Texts
 
 
@@ -81,7 +64,7 @@ class TeiRootRequest(Truncation, kw_only=True):
 class TeiTokenizeRequest(msgspec.Struct, kw_only=True):
     """Texts to cut into tokens, a named prompt put before each."""
 
-    inputs: Annotated[str | list[str], Meta(extra_json_schema=_TEXT_OR_TEXTS)]
+    inputs: TextOrTexts
     add_special_tokens: bool = True
     prompt_name: str | None = None
 
