@@ -121,6 +121,9 @@ class TextTokenizer:
         cut = frozenset[int]()
         try:
             if self._points is not None and max(map(len, whole), default=0) > self._long_text:
+                # Text or not must not depend on where it is cut.
+                for index, text in enumerate(texts):
+                    check_unicode(text, f"input {index}")
                 rows, cut = self._ids_of_long(whole, direction if truncate else Direction.RIGHT)
             else:
                 rows = self._ids(whole)
