@@ -92,10 +92,9 @@ def show_model(name: str, sources: Sources, *, verify: bool = False) -> ShownMod
     manifest = sources.store.manifest(folder.name) if folder.source == "store" else None
     model = _listed(folder, manifest)
     recorded = _recorded(folder, manifest)
-    digests = (
-        {path: _digest(folder.path / path, recorded.get(path)) for path in _deciding(folder)} if verify else recorded
-    )
-    files = tuple(ShownFile(path, (folder.path / path).stat().st_size, digests.get(path)) for path in _deciding(folder))
+    paths = sorted({*_deciding(folder), *recorded})
+    digests = {path: _digest(folder.path / path, recorded.get(path)) for path in paths} if verify else recorded
+    files = tuple(ShownFile(path, (folder.path / path).stat().st_size, digests.get(path)) for path in paths)
     shown = ShownModel(model=model, architecture=_architecture(folder), files=files)
     if not verify:
         return shown
