@@ -1,0 +1,93 @@
+"""Which backend serves a model on this CPU, at which tier, and why."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import msgspec
+
+from tandem.backends import BACKENDS, BackendOptions
+from tandem.backends.cpu import CpuInfo
+from tandem.backends.probe import ProbeJob, Verdict, probe
+from tandem.errors import BackendFailed
+from tandem.models.folder import ModelFolder
+from tandem.types import Tier
+
+_X86 = ("x86_64", "AMD64")
+# Engines that compute a tier natively; any engine does fp32.
+_BF16_ENGINES = ("openvino",)
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What the settings ask for: a backend's name or ``auto``, a tier or ``auto``, threads and streams (0: choose)."""
+
+    backend: str = "auto"
+    precision: str = "auto"
+    threads: int = 0
+    streams: int = 0
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """One candidate and what the probe said of it."""
+
+    backend: str
+    tier: Tier
+    why: str
+    ok: bool
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """The candidate that was chosen, its verdict, and all that were tried, in order."""
+
+    backend: str
+    options: BackendOptions
+    verdict: Verdict
+    tried: tuple[Tried, ...]
+
+
+def candidates(wish: Wish, cpu: CpuInfo, machine: str | None = None) -> list[tuple[str, Tier]]:
+    """What to try, best first. A tier better than the one asked for serves it too, so fp32 always ends the list.
+
+    Raises ConfigError for an unknown backend.
+    """
+    if wish.backend != "auto":
+        BACKENDS.get(wish.backend)
+        engines: tuple[str, ...] = (wish.backend,)
+    else:
+        x86 = (machine or platform.machine()) in _X86
+        engines = ("openvino", "onnxruntime") if x86 else ("onnxruntime", "openvino")
+    found = []
+    # Without native bf16 that tier is emulated: slower than fp32, and less exact.
+    if wish.precision != Tier.FP32 and cpu.native_bf16:
+        found += [(engine, Tier.BF16) for engine in engines if engine in _BF16_ENGINES]
+    return found + [(engine, Tier.FP32) for engine in engines]
+
+
+def options_for(wish: Wish, cpu: CpuInfo, tier: Tier) -> BackendOptions:
+    """Threads from the cgroup; one stream a thread up to four threads, then streams of several threads.
+
+    Small batches do not scale over threads: on two cores two streams of one gave 5-10 % more than one stream of two,
+    and neither waits for the other when a core is taken away for a moment (docs/benchmarks.md).
+    """
+    threads = wish.threads or cpu.cpus
+    streams = wish.streams or (threads if threads <= 4 else max(4, threads // 4))
+    return BackendOptions(tier=tier, threads=threads, streams=min(streams, threads))
+
+
+def choose(wish: Wish, cpu: CpuInfo, folder: ModelFolder, cache: Path | None) -> Choice:
+    """Probe the candidates in order and take the first that runs and is right.
+
+    Raises BackendFailed when none does, with what each answered.
+    """
+    tried: list[Tried] = []
+    fingerprint = folder.fingerprint()
+    for name, tier in candidates(wish, cpu):
+        options = options_for(wish, cpu, tier)
+        job = ProbeJob(backend=name, options=options, folder=str(folder.path), name=folder.name)
+        verdict = probe(job, cpu, fingerprint, cache)
+        tried.append(Tried(name, tier, verdict.why, verdict.ok))
+        if verdict.ok:
+            return Choice(backend=name, options=options, verdict=verdict, tried=tuple(tried))
+    answers = "; ".join(f"{one.backend} {one.tier} {one.why}" for one in tried)
+    raise BackendFailed(f"no inference engine works here for {folder.name}: {answers}")

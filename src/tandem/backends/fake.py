@@ -1,0 +1,66 @@
+"""A backend without a model: vectors that depend on the token ids alone, and a time that follows a latency model.
+
+For tests of everything above it, and for simulation. Deterministic: the same ids give the same vector in any company.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.types import Output, Tier, TokenBatch
+
+
+class FakeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """``fixed_s`` and ``token_s``: seconds a batch and a padded token. ``poison``: a token id whose presence makes a
+    batch fail; ``nan``: one that makes its own row not a number."""
+
+    dims: int = 16
+    streams: int = 1
+    fixed_s: float = 0.0
+    token_s: float = 0.0
+    poison: int | None = None
+    nan: int | None = None
+
+
+class FakeBackend:
+    """Sums a pseudo-random vector per token, weighted by position."""
+
+    name = "fake"
+    tier = Tier.FP32
+
+    def __init__(self, options: FakeOptions | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.options = options or FakeOptions()
+        self.dims = self.hidden = self.options.dims
+        self.streams = self.options.streams
+        self._sleep = sleep
+
+    def run(self, batch: TokenBatch) -> NDArray[np.float32]:
+        o = self.options
+        if seconds := o.fixed_s + o.token_s * batch.ids.size:
+            self._sleep(seconds)
+        if o.poison is not None and (batch.ids == o.poison).any():
+            raise RuntimeError(f"token {o.poison} is poison")
+        tokens = self._token_rows(batch)
+        if batch.output is Output.TOKENS:
+            return tokens
+        mask = np.arange(batch.ids.shape[1]) < batch.lengths[:, None]
+        if batch.skips is not None:
+            mask &= np.arange(batch.ids.shape[1]) >= batch.skips[:, None]
+        rows: NDArray[np.float32] = (tokens * mask[:, :, None]).sum(axis=1, dtype=np.float32)
+        if o.nan is not None:
+            rows[(batch.ids == o.nan).any(axis=1)] = np.nan
+        return rows
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _token_rows(self, batch: TokenBatch) -> NDArray[np.float32]:
+        n, s = batch.ids.shape
+        turn = np.arange(1, self.dims + 1, dtype=np.float64)
+        angle = batch.ids.reshape(n, s, 1) * turn * 0.37 + np.arange(s).reshape(1, s, 1) * 0.11
+        return np.sin(angle).astype(np.float32)

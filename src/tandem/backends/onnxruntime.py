@@ -1,0 +1,58 @@
+"""ONNX Runtime on the CPU: the fallback, and the engine for CPUs that OpenVINO does not know. fp32 only.
+
+Never its dynamic int8: those vectors depend on the company they keep (DESIGN 2). Its threads do not spin, as they would
+burn the cores that the server and the tokenizer need.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.backends.base import BackendOptions, GraphModel, feeds
+from tandem.backends.quiet_onnxruntime import ort
+from tandem.types import Output, Tier, TokenBatch
+
+
+class OnnxRuntimeBackend:
+    """Runs a graph; ``options.streams`` calls share one session, each with its part of the threads."""
+
+    name = "onnxruntime"
+    tier = Tier.FP32
+
+    def __init__(self, model: GraphModel, options: BackendOptions) -> None:
+        """Raises RuntimeError when the engine refuses the graph."""
+        self.dims = model.dims
+        self.hidden = model.hidden
+        self.streams = options.streams
+        self._model = model
+        self._options = ort.SessionOptions()
+        self._options.intra_op_num_threads = max(1, options.threads // options.streams)
+        self._options.inter_op_num_threads = 1
+        self._options.log_severity_level = 3
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._compiling = Lock()
+        self._sessions = {Output.POOLED: self._load(Output.POOLED)}
+
+    def run(self, batch: TokenBatch) -> NDArray[np.float32]:
+        arrays = feeds(self._model.inputs, batch)
+        found = self._session(batch.output).run(None, dict(zip(self._model.inputs, arrays, strict=True)))
+        rows: NDArray[np.float32] = np.asarray(found[0], np.float32)
+        return rows
+
+    def close(self) -> None:
+        self._sessions.clear()
+
+    def _session(self, output: Output) -> Any:
+        with self._compiling:
+            if output not in self._sessions:
+                self._sessions[output] = self._load(output)
+            return self._sessions[output]
+
+    def _load(self, output: Output) -> Any:
+        graph = self._model.build(output)
+        source = graph if isinstance(graph, bytes) else str(graph)
+        return ort.InferenceSession(source, self._options, providers=["CPUExecutionProvider"])

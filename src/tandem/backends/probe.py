@@ -1,0 +1,138 @@
+"""Try a backend in a child process: does it run here at all, and are its numbers right?
+
+An engine that does not suit the CPU may end its process with a signal (OpenVINO has done so on some AMD hosts), which
+no ``except`` catches. The child computes the fp32 reference too, so that a later start need not: verdicts are kept, by
+everything that could change them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem import __version__
+from tandem.backends import BACKENDS, BackendOptions
+from tandem.backends.cpu import CpuInfo
+from tandem.backends.graph_model import graph_model
+from tandem.backends.proof import probe_batch, prove
+from tandem.errors import TandemError
+from tandem.models.folder import ModelFolder
+from tandem.models.loaded import load_model
+
+log = logging.getLogger("tandem.backends")
+
+# Loading and running a 2 GB model on a slow disk takes a minute; a child that hangs is ended.
+_TIMEOUT_S = 300.0
+
+
+class ProbeJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What the child is to try."""
+
+    backend: str
+    options: BackendOptions
+    folder: str
+    name: str
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """``cosine``: the smallest to the fp32 reference over the probe texts; ``reference`` its rows, float32 bytes."""
+
+    ok: bool
+    why: str
+    cosine: float = -1.0
+    reference: bytes = b""
+
+    def reference_rows(self, n: int) -> NDArray[np.float32]:
+        """The reference as [n, dims]."""
+        return np.frombuffer(self.reference, np.float32).reshape(n, -1)
+
+
+def probe(job: ProbeJob, cpu: CpuInfo, fingerprint: str, cache: Path | None) -> Verdict:
+    """The verdict on a job: a kept one, or a child's. Only good verdicts are kept: a bad one may have had a passing
+    cause. Never raises for what the child does."""
+    file = cache / f"{_key(job, cpu, fingerprint)}.json" if cache else None
+    kept = _read(file) if file else None
+    if kept is not None:
+        return kept
+    verdict = _run_child(job)
+    if verdict.ok and file is not None:
+        _keep(file, verdict)
+    return verdict
+
+
+def run_job(job: ProbeJob) -> Verdict:
+    """Try it in this process: what the child does."""
+    model = load_model(ModelFolder(path=Path(job.folder), name=job.name, source="folder"))
+    backend = BACKENDS.get(job.backend)(graph_model(model), job.options)
+    batch = probe_batch(model.tokenizer)
+    reference = model.reference(batch)
+    proof = prove(backend, batch, reference)
+    why = f"cosine to the reference {proof.cosine:.7f}, {backend.tier} promises {proof.bound}"
+    return Verdict(ok=proof.holds, why=why, cosine=proof.cosine, reference=reference.tobytes())
+
+
+def _run_child(job: ProbeJob) -> Verdict:
+    command = [sys.executable, "-m", "tandem.backends.probe"]
+    try:
+        child = subprocess.run(command, input=msgspec.json.encode(job), capture_output=True, timeout=_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return Verdict(ok=False, why=f"gave no answer in {_TIMEOUT_S:.0f} s")
+    if child.returncode < 0:
+        return Verdict(
+            ok=False, why=f"was ended by {signal.Signals(-child.returncode).name}: it does not suit this CPU"
+        )
+    try:
+        return msgspec.json.decode(child.stdout, type=Verdict)
+    except msgspec.DecodeError:
+        lines = child.stderr.decode(errors="replace").strip().splitlines()
+        return Verdict(ok=False, why=f"failed: {lines[-1] if lines else f'exit code {child.returncode}'}")
+
+
+def _key(job: ProbeJob, cpu: CpuInfo, fingerprint: str) -> str:
+    parts = (__version__, version(job.backend), cpu.model, cpu.flags, fingerprint, job.backend, job.options)
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
+
+
+def _read(file: Path) -> Verdict | None:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Verdict)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _keep(file: Path, verdict: Verdict) -> None:
+    scratch = file.with_suffix(f".{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_bytes(msgspec.json.encode(verdict))
+        scratch.replace(file)
+    except OSError as error:
+        log.warning("the probe's verdict was not kept, the next start will probe again: %s", error)
+
+
+def main() -> int:
+    """The child: a job on standard input, a verdict on standard output."""
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=ProbeJob)
+    # Engines print to standard output as they please; the verdict must stand there alone.
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        verdict = run_job(job)
+    except (TandemError, RuntimeError, ImportError, MemoryError) as error:
+        verdict = Verdict(ok=False, why=f"failed: {error}")
+    os.write(answer, msgspec.json.encode(verdict))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

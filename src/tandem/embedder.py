@@ -1,0 +1,165 @@
+"""The library: the same engine as the server's, in this process.
+
+``Embedder`` may be used from any thread and from any event loop. Its engine lives on an event loop of its own, in a
+thread; ``embed`` waits for it, ``aembed`` awaits it, and there is one way through below both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+import numpy as np
+
+from tandem.build import build_engine
+from tandem.config import DEFAULT_MODEL, Settings
+from tandem.engine import ModelInfo
+from tandem.errors import NotReady
+from tandem.intake import ModelInfo
+from tandem.types import EmbedRequest, Rows
+
+T = TypeVar("T")
+
+# Texts a request: enough to sort by length, few enough that the next are tokenized while these are computed.
+_CHUNK = 512
+_CHUNKS_AHEAD = 3
+
+
+class Embedder:
+    """Texts to vectors. Use it as a context manager, or call ``close``. ``engine`` lives on a loop of its own."""
+
+    def __init__(
+        self, model: str = DEFAULT_MODEL, *, precision: str = "auto", settings: Settings | None = None
+    ) -> None:
+        """Load a model: a folder, a Hugging Face id or a short name. Blocks for seconds, longer if it is fetched.
+
+        ``settings`` is for all else; ``model`` and ``precision`` win over it. Raises ModelError, ConfigError,
+        BackendFailed.
+        """
+        base = settings or Settings()
+        self.engine = build_engine(msgspec.structs.replace(base, model=model, precision=precision))
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="tandem-engine", daemon=True)
+        self._thread.start()
+        self._closed = False
+        self._submit(self.engine.start()).result()
+
+    @property
+    def model(self) -> ModelInfo:
+        """What is loaded: id, dims, max_tokens, tier, device, prompts, fingerprint."""
+        return self.engine.model
+
+    @property
+    def dimensions(self) -> int:
+        return self.model.dims
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the model's files do; index what you store by it."""
+        return self.model.fingerprint
+
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        normalize: bool | None = None,
+        dimensions: int | None = None,
+        truncate: bool | None = None,
+    ) -> Rows:
+        """float32 [n, d] for n texts, [d] for one string; the options are ``EmbedRequest``'s.
+
+        Raises RequestError for what the caller can mend, ServiceError for the rest.
+        """
+        options = EmbedRequest(
+            inputs=(),
+            prompt_name=prompt_name,
+            prompt=prompt,
+            normalize=normalize,
+            dimensions=dimensions,
+            truncate=truncate,
+        )
+        return self._start(texts, options).result()
+
+    async def aembed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        normalize: bool | None = None,
+        dimensions: int | None = None,
+        truncate: bool | None = None,
+    ) -> Rows:
+        """As ``embed``, for an event loop of the caller's; cancelling it drops what still waits."""
+        options = EmbedRequest(
+            inputs=(),
+            prompt_name=prompt_name,
+            prompt=prompt,
+            normalize=normalize,
+            dimensions=dimensions,
+            truncate=truncate,
+        )
+        return await asyncio.wrap_future(self._start(texts, options))
+
+    def close(self) -> None:
+        """Finish what is under way, free the model, end the thread. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._submit(self.engine.close()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    def _start(self, texts: str | Sequence[str], options: EmbedRequest) -> Future[Rows]:
+        if self._closed:
+            raise NotReady("this Embedder is closed")
+        return self._submit(self._embed(texts, options))
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _embed(self, texts: str | Sequence[str], options: EmbedRequest) -> Rows:
+        if isinstance(texts, str):
+            row: Rows = (await self._chunk([texts], options))[0]
+            return row
+        rows = np.empty((len(texts), options.dimensions or self.dimensions), np.float32)
+        places = iter(range(0, len(texts), _CHUNK))
+
+        async def work() -> None:
+            for place in places:
+                rows[place : place + _CHUNK] = await self._chunk(texts[place : place + _CHUNK], options)
+
+        workers = [asyncio.ensure_future(work()) for _ in range(_CHUNKS_AHEAD)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+        return rows
+
+    async def _chunk(self, texts: Sequence[str], options: EmbedRequest) -> Rows:
+        result = await self.engine.embed(msgspec.structs.replace(options, inputs=list(texts)))
+        assert isinstance(result.rows, np.ndarray)
+        return result.rows

@@ -1,0 +1,160 @@
+"""One request from texts to rows: permit, tokenizer, scheduler, exit. Every layer is entered once.
+
+An engine lives in one event loop. Its methods raise errors of the tree only, and ``CancelledError`` when the caller
+leaves, whose texts are then dropped from the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.clock import Clock
+from tandem.errors import DeadlineExceeded, Draining, Overloaded
+from tandem.intake import Intake, ModelInfo
+from tandem.models.tokenizer import Encoded, TextTokenizer
+from tandem.scheduling.base import Group, Item
+from tandem.scheduling.core import Backlog
+from tandem.scheduling.loop import SchedulerLoop
+from tandem.types import EmbedRequest, EmbedResult, Output, Rows, StageTimes
+
+
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """``max_queue_s``: the longest predicted wait that a new request is accepted with. ``warm_shapes``: (n, s) of the
+    batches that ``start`` runs."""
+
+    max_concurrent_requests: int = 1024
+    max_queue_s: float = 30.0
+    auto_truncate: bool = True
+    tokenizer_threads: int = 2
+    warm_shapes: tuple[tuple[int, int], ...] = ()
+
+
+class Engine:
+    """Serves one model through a scheduler loop."""
+
+    def __init__(
+        self, model: ModelInfo, tokenizer: TextTokenizer, loop: SchedulerLoop, clock: Clock, options: EngineOptions
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self._loop = loop
+        self._clock = clock
+        self._options = options
+        self._intake = Intake(model, tokenizer, options.auto_truncate, options.tokenizer_threads)
+        self._inflight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+
+    @property
+    def inflight(self) -> int:
+        """Requests accepted and not yet answered."""
+        return self._inflight
+
+    def backlog(self) -> Backlog:
+        return self._loop.core.backlog()
+
+    async def embed(self, request: EmbedRequest) -> EmbedResult:
+        """Compute a request. Raises RequestError for what the caller can mend, ServiceError for the rest."""
+        self._admit()
+        self._inflight += 1
+        self._idle.clear()
+        try:
+            return await self._embed(request)
+        finally:
+            self._inflight -= 1
+            if not self._inflight:
+                self._idle.set()
+
+    async def probe(self) -> None:
+        """One real forward pass of one short text, past admission. Raises ServiceError."""
+        await self._embed(EmbedRequest(inputs=["ready?"]))
+
+    async def start(self) -> None:
+        """Run the common shapes, so that no request pays for an engine's first sight of them. Raises ServiceError."""
+        await self._loop.warm(self._options.warm_shapes)
+
+    def readiness(self) -> tuple[bool, str]:
+        """Whether batches come back, and why not."""
+        return self._loop.health()
+
+    async def drain(self) -> None:
+        """Accept nothing more and wait until all that was accepted is answered."""
+        self._draining = True
+        await self._idle.wait()
+
+    async def close(self) -> None:
+        """Free the device, once what runs has ended. Idempotent."""
+        self._draining = True
+        await asyncio.to_thread(self._loop.close)
+        self._intake.close()
+
+    def _admit(self) -> None:
+        if self._draining:
+            raise Draining("the server is shutting down", retry_after_s=1.0)
+        limit = self._options
+        backlog = self.backlog()
+        if self._inflight >= limit.max_concurrent_requests:
+            reason = f"{self._inflight} requests are under way, the limit is {limit.max_concurrent_requests}"
+        # An empty queue takes a request of any size: one that is too big on its own would never fit.
+        elif backlog.predicted_s > limit.max_queue_s and backlog.queued_texts:
+            reason = f"the queue is predicted to take {backlog.predicted_s:.1f} s, the limit is {limit.max_queue_s:g} s"
+        else:
+            return
+        raise Overloaded(f"overloaded: {reason}; try again later", retry_after_s=max(1.0, backlog.predicted_s / 2))
+
+    async def _embed(self, request: EmbedRequest) -> EmbedResult:
+        started_s = self._clock.now()
+        encoded = await self._intake.encode(request)
+        tokenized_s = self._clock.now()
+        group, items = _group(request, encoded, started_s)
+        await self._run(group, items)
+        rows = _finish(request, group, self.model)
+        n = len(items)
+        times = StageTimes(
+            tokenize_s=tokenized_s - started_s,
+            queue_s=group.queue_s / n,
+            infer_s=group.infer_s / n,
+            total_s=self._clock.now() - started_s,
+        )
+        return EmbedResult(rows, [item.length for item in items], times)
+
+    async def _run(self, group: Group, items: list[Item]) -> None:
+        if group.deadline_s is None:
+            await self._loop.run(group, items)
+            return
+        try:
+            async with asyncio.timeout(max(0.0, group.deadline_s - self._clock.now())):
+                await self._loop.run(group, items)
+        except TimeoutError as error:
+            raise DeadlineExceeded("the request's deadline passed before it was computed") from error
+
+
+def _group(request: EmbedRequest, encoded: Encoded, now: float) -> tuple[Group, list[Item]]:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    group = Group(len(encoded.ids), future, request.priority, request.output)
+    if request.timeout_s is not None:
+        group.deadline_s = now + request.timeout_s
+    skips = encoded.skips or [0] * len(encoded.ids)
+    return group, [Item(group, i, ids, skip) for i, (ids, skip) in enumerate(zip(encoded.ids, skips, strict=True))]
+
+
+def _finish(request: EmbedRequest, group: Group, model: ModelInfo) -> Rows | list[Rows]:
+    """The exit: cut to ``dimensions``, then normalise, so that a shortened row is of length 1 again."""
+    normalize = model.normalize if request.normalize is None else request.normalize
+    rows = [row for row in group.rows if row is not None]
+    if group.output is Output.TOKENS:
+        return [_unit(row[:, : request.dimensions]) if normalize else row[:, : request.dimensions] for row in rows]
+    stacked = np.stack(rows)[:, : request.dimensions]
+    return _unit(stacked) if normalize else np.ascontiguousarray(stacked)
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to length 1, C-contiguous; a row of zeros stays one."""
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    unit: NDArray[np.float32] = (rows / np.maximum(norms, 1e-12)[:, None]).astype(np.float32)
+    return unit

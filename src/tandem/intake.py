@@ -1,0 +1,88 @@
+"""From a request's inputs to token ids: prompts, checks, and where the tokenizer runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+import msgspec
+
+from tandem.errors import InvalidInput
+from tandem.models.tokenizer import Encoded, TextTokenizer
+from tandem.types import EmbedRequest, Tier, TokenIds
+
+# A text of this many characters tokenizes in the time that a hop to a thread and back takes, about 100 microseconds.
+_INLINE_CHARS = 600
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What is served. ``max_tokens`` counts special tokens; ``normalize`` is what the model's files say."""
+
+    id: str
+    aliases: tuple[str, ...]
+    dims: int
+    hidden: int
+    max_tokens: int
+    tier: Tier
+    device: str
+    backend: str
+    pooling: str
+    normalize: bool
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+    fingerprint: str
+    source: str
+    dtype: str
+
+
+class Intake:
+    """Checks a request against the model and tokenizes it."""
+
+    def __init__(self, model: ModelInfo, tokenizer: TextTokenizer, auto_truncate: bool, threads: int) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._auto_truncate = auto_truncate
+        self._threads = ThreadPoolExecutor(threads, "tandem-tokenizer")
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False)
+
+    async def encode(self, request: EmbedRequest) -> Encoded:
+        """Token ids of the inputs; short ones here, long ones in a thread that the GIL does not hold."""
+        self._check_dimensions(request)
+        inputs = request.inputs
+        if not len(inputs):
+            raise InvalidInput("there is no input", param="input")
+        truncate = self._auto_truncate if request.truncate is None else request.truncate
+        direction = request.truncation_direction
+        if not isinstance(inputs[0], str):
+            rows = cast("Sequence[TokenIds]", inputs)
+            return self._tokenizer.from_ids(rows, truncate=truncate, direction=direction)
+        texts = cast("Sequence[str]", inputs)
+        prompt = self._prompt(request)
+        if len(prompt) * len(texts) + sum(map(len, texts)) <= _INLINE_CHARS:
+            return self._tokenizer.encode(texts, prompt=prompt, truncate=truncate, direction=direction)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._threads,
+            lambda: self._tokenizer.encode(texts, prompt=prompt, truncate=truncate, direction=direction),
+        )
+
+    def _prompt(self, request: EmbedRequest) -> str:
+        if request.prompt is not None:
+            return request.prompt
+        name = request.prompt_name or self._model.default_prompt_name
+        if not name:
+            return ""
+        prompt = self._model.prompts.get(name)
+        if prompt is None:
+            known = ", ".join(sorted(self._model.prompts)) or "none"
+            raise InvalidInput(f"prompt_name {name!r} is not one of the model's prompts: {known}", param="prompt_name")
+        return prompt
+
+    def _check_dimensions(self, request: EmbedRequest) -> None:
+        wanted = request.dimensions
+        if wanted is not None and not 1 <= wanted <= self._model.dims:
+            raise InvalidInput(f"dimensions must be from 1 to {self._model.dims}, got {wanted}", param="dimensions")

@@ -1,0 +1,100 @@
+"""What moves through the scheduler: a text as an item, a request as a group of items, a batch of them."""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.types import Output, Priority, TokenBatch, TokenIds
+
+
+class Group:
+    """One request while it is under way: its rows fill up as batches end, and its future is set by the last.
+
+    ``rows[i]`` is item i's row, or its [length, hidden] array for ``Output.TOKENS``. A group is used by the event
+    loop's thread alone.
+    """
+
+    __slots__ = ("deadline_s", "future", "infer_s", "output", "pending", "priority", "queue_s", "rows")
+
+    def __init__(self, n: int, future: Future[None], priority: Priority, output: Output) -> None:
+        self.future = future
+        self.priority = priority
+        self.output = output
+        self.deadline_s: float | None = None
+        self.pending = n
+        self.rows: list[NDArray[np.float32] | None] = [None] * n
+        self.queue_s = 0.0
+        self.infer_s = 0.0
+
+    @property
+    def departed(self) -> bool:
+        """Nobody waits for it any more: the caller left, or one of its items failed."""
+        return self.future.done()
+
+    def settle(self, index: int, row: NDArray[np.float32], queue_s: float, infer_s: float) -> None:
+        """Item ``index`` is computed; the group's future is set when it was the last."""
+        self.rows[index] = row
+        self.queue_s += queue_s
+        self.infer_s += infer_s
+        self.pending -= 1
+        if not self.pending and not self.future.done():
+            self.future.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Item:
+    """One text in the queue. ``rank`` is the time at which its turn comes; ``skip``, the leading tokens that pooling
+    leaves out; ``taken``, whether it has left the window."""
+
+    __slots__ = ("arrived_s", "group", "ids", "index", "length", "rank", "skip", "taken")
+
+    def __init__(self, group: Group, index: int, ids: TokenIds, skip: int) -> None:
+        self.group = group
+        self.index = index
+        self.ids = ids
+        self.length = len(ids)
+        self.skip = skip
+        self.rank = 0.0
+        self.arrived_s = 0.0
+        self.taken = False
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Items that run together, padded to ``width`` tokens."""
+
+    items: Sequence[Item]
+    width: int
+    output: Output
+
+    @property
+    def tokens(self) -> int:
+        return sum(item.length for item in self.items)
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """The batch as two, for the texts that share one with a bad text."""
+        middle = len(self.items) // 2
+        return (
+            Batch(self.items[:middle], self.width, self.output),
+            Batch(self.items[middle:], self.width, self.output),
+        )
+
+    def pack(self, pad_id: int) -> TokenBatch:
+        """The arrays that a device runs: ids int32 [n, width]."""
+        n = len(self.items)
+        ids = np.full((n, self.width), pad_id, np.int32)
+        lengths = np.empty(n, np.int32)
+        for place, item in enumerate(self.items):
+            ids[place, : item.length] = item.ids
+            lengths[place] = item.length
+        skips = None
+        if any(item.skip for item in self.items):
+            skips = np.array([item.skip for item in self.items], np.int32)
+        return TokenBatch(ids=ids, lengths=lengths, skips=skips, output=self.output)

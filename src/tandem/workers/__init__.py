@@ -1,0 +1,1 @@
+"""Workers: one device, one backend."""
