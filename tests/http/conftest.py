@@ -21,8 +21,6 @@ from tandem.types import EmbedRequest, EmbedResult, Output, Rows, StageTimes, Ti
 DIMS, VOCAB, MAX_TOKENS = 8, 1000, 16
 
 OPTIONS = ServerOptions(
-    host="127.0.0.1",
-    port=0,
     served_model_names=(),
     api_keys=(),
     max_body_bytes=1_000_000,

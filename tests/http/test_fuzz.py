@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -15,7 +17,7 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", _server.app)
 
 @schema.parametrize()
 @settings(max_examples=15, suppress_health_check=list(HealthCheck))
-def test_no_request_breaks_the_server_or_its_promises(case: schemathesis.Case) -> None:
+def test_no_request_breaks_the_server_or_its_promises(case: schemathesis.Case[Any]) -> None:
     # Left out: that a request which fits the schema is accepted. A schema can not say what the tokenizer knows: which
     # ids there are, and how long a text may be.
     case.call_and_validate(excluded_checks=[positive_data_acceptance])

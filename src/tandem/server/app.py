@@ -48,7 +48,7 @@ class App:
         self._keys = ApiKeys(options.api_keys)
         self._cors = Cors(options.cors_origins)
         self._access = AccessLog(clock) if options.access_log else None
-        gateway = Gateway(service, options, self.readiness, clock)
+        gateway = Gateway(service, options, self.readiness, metrics, clock)
         ops = Ops(self.readiness, metrics, metrics_open=options.metrics_open)
         self._router = Router(_routes(gateway, ops, clock))
         self._ids = map(f"req-{secrets.token_hex(4)}-{{:x}}".format, itertools.count(1))

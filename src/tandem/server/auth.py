@@ -5,8 +5,9 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from pathlib import Path
 
-from tandem.errors import Unauthorized
+from tandem.errors import ConfigError, Unauthorized
 
 _BEARER = b"bearer "
 
@@ -34,3 +35,18 @@ class ApiKeys:
 
 def _bearer(value: bytes) -> bytes:
     return value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b""
+
+
+def read_keys(path: Path) -> tuple[str, ...]:
+    """The keys in a file, one a line; empty lines and those that start with # are left out.
+
+    Raises ConfigError for a file that can not be read or holds no key: an empty file must not open the server.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the file of API keys {path} can not be read: {error}") from None
+    keys = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    if not keys:
+        raise ConfigError(f"the file of API keys {path} holds no key")
+    return keys

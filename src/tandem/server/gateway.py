@@ -13,6 +13,7 @@ from tandem.server.inputs import OwnFields, decode
 from tandem.server.options import ServerOptions
 from tandem.server.readiness import Readiness
 from tandem.server.request import Limits, Request
+from tandem.telemetry import Metrics
 from tandem.types import EmbedRequest, EmbedResult
 
 T = TypeVar("T")
@@ -21,11 +22,14 @@ T = TypeVar("T")
 class Gateway:
     """One per server."""
 
-    def __init__(self, service: Service, options: ServerOptions, readiness: Readiness, clock: Clock) -> None:
+    def __init__(
+        self, service: Service, options: ServerOptions, readiness: Readiness, metrics: Metrics, clock: Clock
+    ) -> None:
         self.service = service
         self.options = options
         self.max_items = options.max_batch_items
         self._readiness = readiness
+        self._metrics = metrics
         self._clock = clock
         self._limits = Limits(options.max_body_bytes, options.body_read_timeout_s)
         # Every name that a request may use; the first is the one that replies carry.
@@ -51,6 +55,7 @@ class Gateway:
         with request.watch():
             result = await self.service.embed(wanted)
         self._readiness.succeeded()
+        self._metrics.stages(result.times)
         request.texts = len(wanted.inputs)
         request.tokens = sum(result.token_counts)
         request.computed_s = self._clock.now()

@@ -190,7 +190,7 @@ def _stop_at_once() -> None:
     os._exit(0)
 
 
-def run(server: HttpServer, started: Callable[[str], None]) -> None:
+def run_server(server: HttpServer, started: Callable[[str], None]) -> None:
     """Run a server in this thread until a signal stops it."""
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(server.run(started))

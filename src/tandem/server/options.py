@@ -14,8 +14,6 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     the engine and only reported here.
     """
 
-    host: str
-    port: int
     served_model_names: tuple[str, ...]
     api_keys: tuple[str, ...]
     max_body_bytes: int

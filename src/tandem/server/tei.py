@@ -161,8 +161,8 @@ class Tei:
             prompt_name=how.prompt_name,
             truncate=how.truncate,
             truncation_direction=how.direction(),
-            # TEI's default is true, whatever the model's files say. Token vectors are never normalised there.
-            normalize=how.normalize is not False if output is Output.POOLED else None,
+            # TEI's default is true, whatever the model's files say; token vectors it never normalises.
+            normalize=how.normalize is not False if output is Output.POOLED else how.normalize is True,
             dimensions=dimensions,
             priority=how.priority_or_normal(),
             timeout_s=self._gateway.timeout_s(how),

@@ -1,0 +1,119 @@
+"""``tandem serve [MODEL]``: the HTTP server in this process, until a signal stops it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tandem import __version__
+from tandem.config import SETTINGS, Setting, Settings, load_settings
+
+if TYPE_CHECKING:
+    from tandem.server.base import ServedModel
+    from tandem.server.options import ServerOptions
+
+_CHOICES = {"precision": ("auto", "fp32", "bf16")}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every setting; the table in ``tandem.config`` says what each means."""
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a folder, a Hugging Face id or a short name")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in a TOML file")
+    for row in SETTINGS:
+        if row.name != "model":
+            _add_flag(parser, row)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve; 0 once a signal has stopped the server. Raises ConfigError, ModelError and ServiceError."""
+    given = {row.name: getattr(args, row.name) for row in SETTINGS}
+    settings = load_settings(args.config, given)
+    _log_to_stderr()
+    _serve(settings)
+    return 0
+
+
+def server_options(settings: Settings, max_batch_tokens: int) -> ServerOptions:
+    """The settings as the server takes them. Raises ConfigError when the file of keys can not be read."""
+    from tandem.server.auth import read_keys
+    from tandem.server.options import ServerOptions
+
+    keys = settings.api_keys + (read_keys(Path(settings.api_key_file)) if settings.api_key_file else ())
+    return ServerOptions(
+        served_model_names=settings.served_model_name,
+        api_keys=keys,
+        max_body_bytes=settings.max_body_bytes,
+        max_batch_items=settings.max_batch_items,
+        max_concurrent_requests=settings.max_concurrent_requests,
+        max_batch_tokens=max_batch_tokens,
+        auto_truncate=settings.auto_truncate,
+        cors_origins=settings.cors_origins,
+        tls_cert_file=settings.tls_cert_file or None,
+        tls_key_file=settings.tls_key_file or None,
+        readiness_interval_s=settings.readiness_interval_s,
+        drain_timeout_s=settings.drain_timeout_s,
+        request_timeout_s=settings.request_timeout_s or None,
+        header_read_timeout_s=settings.header_read_timeout_s,
+        body_read_timeout_s=settings.body_read_timeout_s,
+        keep_alive_timeout_s=settings.keep_alive_timeout_s,
+        docs=settings.docs,
+        metrics_open=settings.metrics_open,
+        access_log=settings.access_log,
+    )
+
+
+def banner(url: str, model: ServedModel) -> str:
+    """What is served where, in five lines."""
+    what = f"{model.dims} dimensions, {model.max_tokens} tokens, {model.tier} on {model.device}"
+    return "\n".join(
+        (
+            f"tandem {__version__} serves {model.id} ({what})",
+            f"  OpenAI  {url}/v1/embeddings",
+            f"  TEI     {url}/embed  /embed_all  /similarity  /tokenize  /decode  /info",
+            f"  Cohere  {url}/v2/embed",
+            f"  people  {url}/docs  probes: /livez /readyz  Prometheus: /metrics",
+        )
+    )
+
+
+def _serve(settings: Settings) -> None:
+    # Here and not at the top: these bring the inference engines, and `tandem serve --help` should not wait for them.
+    from tandem.build import CPU_BATCH_TOKENS, build_engine
+    from tandem.clock import SystemClock
+    from tandem.models.progress import StreamProgress
+    from tandem.server import App, HttpServer, listen, run_server
+    from tandem.telemetry import Metrics
+
+    clock, metrics = SystemClock(), Metrics()
+    options = server_options(settings, settings.max_batch_tokens or CPU_BATCH_TOKENS)
+    with listen(settings.host, settings.port) as listener:
+        engine = build_engine(settings, clock, metrics.batch, StreamProgress(sys.stderr, clock))
+        model = engine.model
+        metrics.describe(__version__, model.id, model.tier, model.device)
+        server = HttpServer(App(engine, options, metrics, clock), options, listener, clock)
+        run_server(server, lambda url: print(banner(url, model), flush=True))
+
+
+def _add_flag(parser: argparse.ArgumentParser, row: Setting) -> None:
+    # Types are checked with the settings of the file and the environment, by one function and in one wording.
+    if row.kind is bool:
+        parser.add_argument(row.flag, action=argparse.BooleanOptionalAction, help=row.help)
+    elif row.kind is tuple:
+        parser.add_argument(row.flag, action="append", metavar="VALUE", help=row.help)
+    else:
+        choices = _CHOICES.get(row.name)
+        metavar = None if choices else row.kind.__name__.upper()
+        parser.add_argument(row.flag, choices=choices, metavar=metavar, help=row.help)
+
+
+def _log_to_stderr() -> None:
+    """One line an event. The access log, when it is on, is bare JSON beside it."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("tandem").setLevel(logging.INFO)
+    access, bare = logging.getLogger("tandem.access"), logging.StreamHandler(sys.stderr)
+    bare.setFormatter(logging.Formatter("%(message)s"))
+    access.addHandler(bare)
+    access.propagate = False
