@@ -18,7 +18,6 @@ import numpy as np
 
 from tandem.build import build_engine
 from tandem.config import DEFAULT_MODEL, Settings
-from tandem.engine import ModelInfo
 from tandem.errors import NotReady
 from tandem.intake import ModelInfo
 from tandem.types import EmbedRequest, Rows
