@@ -32,7 +32,7 @@ class Build(msgspec.Struct, frozen=True):
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """Rotary factors, each float32 [s, head_dim]."""
+    """Rotary factors, each float32 [1, 1, s, head_dim]."""
 
     cos: str
     sin: str
@@ -113,26 +113,34 @@ def _heads(b: Build, x: str) -> str:
 
 
 def rotate(b: Build, x: str, turn: Turn) -> str:
-    """x cos + (-second half, first half) sin; x is [n, heads, s, head_dim]."""
-    first, second = b.w.split("Split", x, results=2, attributes={"axis": -1, "num_outputs": 2})
-    swapped = b.w.op("Concat", b.w.op("Neg", second), first, attributes={"axis": -1})
+    """x cos + (-second half, first half) sin; x is [n, heads, s, head_dim].
+
+    Written with Slice and a product by -1, over tables of four axes: in this form, and not with Split or Neg, OpenVINO
+    makes one RoPE node of it that takes in the transposition too.
+    """
+    half = b.d.head_dim // 2
+    second = b.w.op("Slice", x, b.w.ints(half), b.w.ints(2 * half), b.w.ints(3), b.w.ints(1))
+    first = b.w.op("Slice", x, b.w.ints(0), b.w.ints(half), b.w.ints(3), b.w.ints(1))
+    minus = b.w.op("Mul", second, b.w.constant(np.float32(-1)))
+    swapped = b.w.op("Concat", minus, first, attributes={"axis": -1})
     return b.w.op("Add", b.w.op("Mul", x, turn.cos), b.w.op("Mul", swapped, turn.sin))
 
 
 def turns(b: Build) -> dict[float | None, Turn]:
     """The rotary factors of each base that a layer uses."""
-    found: dict[float | None, Turn] = {}
-    for theta in dict.fromkeys(layer.rope_theta for layer in b.d.layers if layer.rope_theta is not None):
-        half = b.d.head_dim // 2
-        # In float32 throughout, as transformers computes them: the tables must agree at position 8,000 too.
-        frequencies = np.float32(1) / np.float32(theta) ** (np.arange(half, dtype=np.float32) / np.float32(half))
-        angles = np.arange(b.d.max_positions, dtype=np.float32)[:, None] * np.tile(frequencies, 2)
-        tables = (b.w.tensor(f"rotary.{theta!r}.{part}", function(angles)) for part, function in _ROTARY_PARTS)
-        found[theta] = Turn(*(first_rows(b, table) for table in tables))
-    return found
+    return {
+        theta: _turn(b, theta) for theta in dict.fromkeys(layer.rope_theta for layer in b.d.layers) if theta is not None
+    }
 
 
-_ROTARY_PARTS = (("cos", np.cos), ("sin", np.sin))
+def _turn(b: Build, theta: float) -> Turn:
+    half = b.d.head_dim // 2
+    # In float32 throughout, as transformers computes them: the tables must agree at position 8,000 too.
+    frequencies = np.float32(1) / np.float32(theta) ** (np.arange(half, dtype=np.float32) / np.float32(half))
+    angles = np.arange(b.d.max_positions, dtype=np.float32)[:, None] * np.tile(frequencies, 2)
+    cos = b.w.tensor(f"rotary.{theta!r}.cos", np.cos(angles))
+    sin = b.w.tensor(f"rotary.{theta!r}.sin", np.sin(angles))
+    return Turn(*(b.w.op("Unsqueeze", first_rows(b, table), b.w.ints(0, 1)) for table in (cos, sin)))
 
 
 def first_rows(b: Build, table: str) -> str:
