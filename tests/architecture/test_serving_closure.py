@@ -68,6 +68,12 @@ def test_tests_run_on_the_pins_that_serve() -> None:
     }
 
 
+def test_what_tests_import_is_locked() -> None:
+    tests = SourceTree.read(REPOSITORY / "tests")
+    locked = pins(LOCKS["serve"]).keys() | pins(LOCKS["dev"]).keys() | {"tandem"}
+    assert {name: where for name, where in third_party(tests).items() if name not in locked} == {}
+
+
 def test_locks_name_no_index() -> None:
     assert [name for name, text in LOCKS.items() if "://" in text or "--index" in text] == []
 
