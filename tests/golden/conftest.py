@@ -95,7 +95,7 @@ def on_onnxruntime(description: EncoderDescription, weights: Mapping[str, Array]
 
     model = build_onnx(description, weights, output)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    names = input_names(description, output)
+    names = input_names(description)
     return lambda batch: session.run(["rows"], _feeds(names, batch))[0]
 
 
@@ -106,7 +106,7 @@ def on_openvino(description: EncoderDescription, weights: Mapping[str, Array], o
     model = core.read_model(build_onnx(description, weights, output))
     # Without the hint a CPU with bfloat16 instructions computes in bfloat16 and says nothing.
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    names = input_names(description, output)
+    names = input_names(description)
     return lambda batch: compiled(_feeds(names, batch))["rows"].copy()
 
 

@@ -44,11 +44,9 @@ def write_onnx(
     return path, data_path
 
 
-def input_names(description: EncoderDescription, output: Output = Output.POOLED) -> tuple[str, ...]:
-    """The graph's inputs in order. ``skips`` only where it matters: engines drop an input that nothing reads."""
-    pooled_over = set(description.pooling) - {"last"} if output is Output.POOLED else set()
-    skips = description.skips_prompt and pooled_over
-    return ("input_ids", "lengths", "skips") if skips else ("input_ids", "lengths")
+def input_names(description: EncoderDescription) -> tuple[str, ...]:
+    """The graph's inputs in order, the same for every output."""
+    return ("input_ids", "lengths", "skips") if description.skips_prompt else ("input_ids", "lengths")
 
 
 def _lower(d: EncoderDescription, weights: Tensors, output: Output, w: GraphWriter) -> onnx.ModelProto:
@@ -69,7 +67,13 @@ def _begin(d: EncoderDescription, weights: Tensors, w: GraphWriter) -> Build:
     size = w.op("Shape", "input_ids", attributes={"start": 1, "end": 2})
     end = w.op("Cast", w.op("Squeeze", size, w.ints(0)), attributes={"to": TensorProto.INT32})
     places = w.op("Range", w.constant(np.int32(0)), end, w.constant(np.int32(1)))
-    return Build(d, weights, w, size, places, w.op("Unsqueeze", "lengths", w.ints(1)))
+    return Build(d, weights, w, size, places, w.op("Unsqueeze", _lengths(d, w), w.ints(1)))
+
+
+def _lengths(d: EncoderDescription, w: GraphWriter) -> str:
+    """The input itself. Where there are skips, max(lengths, min(skips, lengths)), which is the same number: OpenVINO
+    drops an input that nothing reads, and neither token rows nor the last token's row depend on skips."""
+    return w.op("Max", "lengths", w.op("Min", "skips", "lengths")) if d.skips_prompt else "lengths"
 
 
 def _embed(b: Build) -> str:
@@ -95,7 +99,6 @@ def _layer(b: Build, index: int, x: str, bias: str, turn: Turn | None) -> str:
 
 def _finish(b: Build, x: str, output: Output) -> onnx.ModelProto:
     shapes = {"input_ids": ("n", "s"), "lengths": ("n",), "skips": ("n",)}
-    names = input_names(b.d, output)
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, shapes[name]) for name in names]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, shapes[name]) for name in input_names(b.d)]
     shape = ("n", b.d.dims) if output is Output.POOLED else ("n", "s", b.d.hidden)
     return b.w.model(inputs, helper.make_tensor_value_info(b.w.result(x, "rows"), TensorProto.FLOAT, shape))

@@ -40,9 +40,7 @@ def make_batch(lengths: list[int], seed: int = 0, output: Output = Output.POOLED
 def run(model: bytes | str, description: EncoderDescription, batch: TokenBatch) -> NDArray[np.float32]:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     feeds = {"input_ids": batch.ids, "lengths": batch.lengths, "skips": batch.skips}
-    rows: NDArray[np.float32] = session.run(
-        ["rows"], {name: feeds[name] for name in input_names(description, batch.output)}
-    )[0]
+    rows: NDArray[np.float32] = session.run(["rows"], {name: feeds[name] for name in input_names(description)})[0]
     return rows
 
 
@@ -123,27 +121,21 @@ def test_the_graph_is_valid_and_says_its_shapes(output: Output) -> None:
     model = onnx.load_from_string(build_onnx(description, random_weights(description), output))
     onnx.checker.check_model(model, full_check=True)
     inputs = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
-    assert inputs == dict.fromkeys(input_names(description, output), onnx.TensorProto.INT32)
+    assert inputs == dict.fromkeys(input_names(description), onnx.TensorProto.INT32)
     dims = [d.dim_param or d.dim_value for d in model.graph.output[0].type.tensor_type.shape.dim]
     assert dims == (["n", 16] if output is Output.POOLED else ["n", "s", 16])
 
 
-@pytest.mark.parametrize(
-    ("changes", "output", "expected"),
-    [
-        ({}, Output.POOLED, False),
-        ({"skips_prompt": True}, Output.POOLED, True),
-        ({"skips_prompt": True}, Output.TOKENS, False),
-        ({"skips_prompt": True, "pooling": ("last",)}, Output.POOLED, False),
-        ({"skips_prompt": True, "pooling": ("last", "cls")}, Output.POOLED, True),
-    ],
-)
-def test_skips_are_an_input_only_where_they_matter(changes: dict[str, Any], output: Output, expected: bool) -> None:
-    description = tiny(changes=changes)
-    assert ("skips" in input_names(description, output)) is expected
+@pytest.mark.parametrize("output", list(Output))
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("skips_prompt", [False, True])
+def test_every_input_is_read(output: Output, pooling: str, skips_prompt: bool) -> None:
+    """Engines drop an input that nothing reads, and callers feed the same inputs for every output."""
+    description = tiny(changes={"skips_prompt": skips_prompt, "pooling": (pooling,)})
     model = onnx.load_from_string(build_onnx(description, random_weights(description), output))
     read = {name for node in model.graph.node for name in node.input}
-    assert {value.name for value in model.graph.input} == set(input_names(description, output)) <= read
+    assert ("skips" in input_names(description)) is skips_prompt
+    assert {value.name for value in model.graph.input} == set(input_names(description)) <= read
 
 
 def test_weights_beside_the_model_are_the_same_weights(tmp_path: Path) -> None:
