@@ -18,7 +18,7 @@ from tandem.errors import InvalidInput, ModelBroken, TextTooLong
 from tandem.models.folder import ModelFolder
 from tandem.models.lengths import max_tokens
 from tandem.models.sentence_files import Pipeline
-from tandem.models.tokenizer_checks import check_ids, check_strings, check_unicode
+from tandem.models.tokenizer_checks import check_all_unicode, check_ids, check_strings
 from tandem.models.tokenizer_cut import cut_points, shorten
 from tandem.models.tokenizer_files import load_tokenizer, pad_id, special_frame
 from tandem.types import Direction, TokenIds
@@ -121,16 +121,13 @@ class TextTokenizer:
         cut = frozenset[int]()
         try:
             if self._points is not None and max(map(len, whole), default=0) > self._long_text:
-                # Text or not must not depend on where it is cut.
-                for index, text in enumerate(texts):
-                    check_unicode(text, f"input {index}")
+                # What is no text is refused, also where the fault lies in the part that is cut off.
+                check_all_unicode(texts, prompt)
                 rows, cut = self._ids_of_long(whole, direction if truncate else Direction.RIGHT)
             else:
                 rows = self._ids(whole)
         except TypeError:
-            check_unicode(prompt, "prompt")
-            for index, text in enumerate(texts):
-                check_unicode(text, f"input {index}")
+            check_all_unicode(texts, prompt)
             raise
         self._check_rows(rows)
         skip = self._prompt_length(prompt) if prompt and not self._include_prompt else 0
@@ -150,6 +147,7 @@ class TextTokenizer:
         XLM-R). Raises InvalidInput for a row that is empty or holds anything but ids, else as ``encode``.
         """
         prefix, suffix = self._frame.prefix, self._frame.suffix
+        check_all_unicode([], prompt)
         before = self._run([prompt.rstrip()], add_special_tokens=False)[0].ids if prompt else []
         framed = []
         for index, row in enumerate(rows):
@@ -164,7 +162,7 @@ class TextTokenizer:
     def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[Piece]:
         """The text's tokens and where each lies in it; not truncated. Raises InvalidInput for what is not text."""
         check_strings([text])
-        check_unicode(text, "input 0")
+        check_all_unicode([text])
         (encoding,) = self._tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)
         to_byte = _byte_offsets(text)
         pieces = []

@@ -16,8 +16,14 @@ def check_strings(texts: Sequence[str]) -> None:
             raise InvalidInput(f"input {index} is of type {type(text).__name__}; a text is a string")
 
 
-def check_unicode(text: str, what: str) -> None:
-    """Raise InvalidInput where ``text`` is not Unicode: JSON's ``"\\\\ud800"`` decodes to such a string."""
+def check_all_unicode(texts: Sequence[str], prompt: str = "") -> None:
+    """Raise InvalidInput for the first that is not Unicode: JSON's ``"\\ud800"`` decodes to such a string."""
+    _check_unicode(prompt, "prompt")
+    for index, text in enumerate(texts):
+        _check_unicode(text, f"input {index}")
+
+
+def _check_unicode(text: str, what: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
