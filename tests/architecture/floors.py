@@ -45,7 +45,7 @@ def floors(tree: SourceTree) -> Iterator[str]:
                 yield f"{where}, which is on no floor"
             elif level > height:
                 yield f"{where}: upwards, from floor {height} to {level}"
-            elif level == height and target != home and not _both_files(tree, home, target):
+            elif level == height and home and target != home and not _both_files(tree, home, target):
                 yield f"{where}: a neighbour on floor {height}"
 
 
