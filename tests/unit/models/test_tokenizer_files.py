@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from tandem.errors import ModelBroken, ModelUnsupported
 from tandem.models.folder import ModelFolder
 from tandem.models.sentence_files import Pipeline
-from tandem.models.tokenizer import TextTokenizer
+from tandem.models.tokenizer import TextTokenizer, TokenizerOptions
 from tests.made_tokenizers import SENTENCES, byte_bpe, wordpiece
 
 TEXT = " ".join(SENTENCES)
