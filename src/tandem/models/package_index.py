@@ -7,13 +7,14 @@ is not installed; the model's files are taken out of it as out of any zip file.
 
 from __future__ import annotations
 
+import errno
 import os
-import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
@@ -28,7 +29,20 @@ from tandem.models.store import Store
 
 PACKAGE_INDEX = "package-index"
 _CHUNK_BYTES = 1 << 20
-_RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
+_WATCH_EVERY_S = 0.2
+
+# What `python -m pip` does, and an end to it when stdin ends: were Tandem killed, pip would go on without it.
+# os.read, as a thread that waits in sys.stdin at the end makes the interpreter abort.
+_PIP_ON_A_LIFELINE = """
+import os, runpy, threading
+
+def watch():
+    os.read(0, 1)
+    os._exit(1)
+
+threading.Thread(target=watch, daemon=True).start()
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
 
 FetchWheel: TypeAlias = Callable[[Wheel, Path, Progress], Path | NotHere]
 """Puts the wheel into the folder and returns its path; raises DownloadFailed when the transfer fails."""
@@ -98,18 +112,17 @@ def _members(archive: zipfile.ZipFile, prefix: str) -> Iterator[tuple[zipfile.Zi
 
 
 def pip_download(wheel: Wheel, folder: Path, progress: Progress) -> Path | NotHere:
-    """Run ``pip download`` for the wheel alone; see the module's docstring for what it may and may not do."""
+    """Run ``pip download`` for the wheel alone; see the module's docstring for what it may and may not do.
+
+    Raises DownloadFailed with pip's own words, OSError when the disk is full.
+    """
     # -P: a folder called pip where the user stands is not run in its place.
-    command = [sys.executable, "-P", "-m", "pip"]
-    status, output = _run_pip(command, "raw", wheel, folder, progress)
+    status, output = _run_pip([sys.executable, "-P", "-c", _PIP_ON_A_LIFELINE], wheel, folder, progress)
     if status and "No module named pip" in "".join(output):  # an environment that uv made
         other = shutil.which("pip3") or shutil.which("pip")
         if other is None:
             return NotHere(PACKAGE_INDEX, f"{sys.executable} has no pip", "`python -m ensurepip` adds pip")
-        command = [other]
-        status, output = _run_pip(command, "raw", wheel, folder, progress)
-    if status and "invalid choice: 'raw'" in "".join(output):  # pip before 24.1
-        status, output = _run_pip(command, "off", wheel, folder, progress)
+        status, output = _run_pip([other], wheel, folder, progress)
     wheels = sorted(folder.glob("*.whl"))
     if status == 0 and len(wheels) == 1:
         return wheels[0]
@@ -118,23 +131,19 @@ def pip_download(wheel: Wheel, folder: Path, progress: Progress) -> Path | NotHe
         unreachable = any("Retrying (Retry(" in line for line in output)
         reason = "can not be reached" if unreachable else f"does not have {wheel.requirement}"
         return NotHere(PACKAGE_INDEX, reason, "`pip config debug` shows which index pip asks")
-    said = "; ".join(errors) or (output[-1].strip() if output else f"exit status {status}")
+    if any("No space left on device" in line for line in output):
+        raise OSError(errno.ENOSPC, "No space left on device")  # the store says where, and what to do
+    # A crash of pip is one line "Exception:" and a traceback, the last line of which says why.
+    last = output[-1].strip() if output else f"exit status {status}"
+    said = "; ".join(error for error in errors if error != "Exception:") or last
     raise DownloadFailed(f"pip could not fetch {wheel.requirement}: {said}")
 
 
-def _run_pip(command: Sequence[str], bar: str, wheel: Wheel, folder: Path, progress: Progress) -> tuple[int, list[str]]:
-    arguments = [
-        "download",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--no-input",
-        f"--progress-bar={bar}",
-        f"--dest={folder}",
-    ]
-    output: list[str] = []
+def _run_pip(command: Sequence[str], wheel: Wheel, folder: Path, progress: Progress) -> tuple[int, list[str]]:
+    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--progress-bar=off", f"--dest={folder}"]
     with subprocess.Popen(
-        [*command, *arguments, wheel.requirement],
-        stdin=subprocess.DEVNULL,
+        [*command, "download", *options, wheel.requirement],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -142,14 +151,26 @@ def _run_pip(command: Sequence[str], bar: str, wheel: Wheel, folder: Path, progr
         # Its temporary files lie beside ours: the same disk is checked once, and what a kill leaves goes with ours.
         env={**os.environ, "TMPDIR": str(folder), "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
     ) as pip:
+        lifeline, pip.stdin = pip.stdin, None  # held open, and out of the reach of communicate(), which would close it
         try:
-            assert pip.stdout is not None
-            for line in pip.stdout:
-                if found := _RAW_PROGRESS.fullmatch(line.strip()):
-                    progress.transfer(wheel.requirement, int(found[1]), int(found[2]))
-                else:
-                    output.append(line)
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    output, _ = pip.communicate(timeout=_WATCH_EVERY_S)
+                    return pip.returncode, output.splitlines()
+                # Watched from outside: pip draws no bar into a pipe, and only 24.1 and later can be told to count.
+                progress.transfer(wheel.requirement, _largest_bytes(folder), wheel.size_bytes)
         except BaseException:
             pip.kill()
             raise
-    return pip.returncode, output
+        finally:
+            if lifeline is not None:
+                lifeline.close()
+
+
+def _largest_bytes(folder: Path) -> int:
+    """Size of the biggest wheel below the folder: pip has it twice for a moment, as it copies at the end."""
+    sizes = [0]
+    for path in folder.rglob("*.whl"):
+        with suppress(FileNotFoundError):
+            sizes.append(path.stat().st_size)
+    return max(sizes)

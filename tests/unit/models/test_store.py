@@ -274,3 +274,16 @@ def test_what_a_killed_process_left_is_cleared_by_the_next(store: Store, model: 
     assert store.names() == []
     put(store, model)
     assert {path.parents[0] for path in leftovers(store)} == {store.path_of(NAME), store.path_of(NAME) / "1_Pooling"}
+
+
+def test_what_was_left_for_one_model_goes_when_another_is_added(store: Store, model: Path) -> None:
+    with holder(store, model) as other:
+        other.send_signal(signal.SIGKILL)
+    with holder(store, model) as alive:
+        working = set((store.root / ".incoming").iterdir())
+        with store.adding("acme/other", Silent()):
+            assert working < set((store.root / ".incoming").iterdir()), "what a living process holds must stay"
+        alive.send_signal(signal.SIGKILL)
+    with store.adding("acme/other", Silent()):
+        pass
+    assert leftovers(store) == []
