@@ -24,13 +24,13 @@ from tandem.types import Direction, EmbedRequest, EmbedResult
 _USES = ["search_document", "search_query", "classification", "clustering"]
 InputType: TypeAlias = Annotated[
     Literal["search_document", "search_query", "classification", "clustering", "image"],
-    Meta(extra_json_schema={EXACT: {"enum": _USES}}),
+    Meta(description="Picks the model's prompt for this use.", extra_json_schema={EXACT: {"enum": _USES}}),
 ]
 EmbeddingType: TypeAlias = Annotated[
     Literal["float", "base64", "int8", "uint8", "binary", "ubinary"],
     Meta(extra_json_schema={EXACT: {"enum": ["float", "base64"]}}),
 ]
-Refused: TypeAlias = Annotated[Any, Meta(extra_json_schema={EXACT: {"type": "null"}})]
+Refused: TypeAlias = Annotated[Any, Meta(description="Not supported.", extra_json_schema={EXACT: {"type": "null"}})]
 
 # How prompts are called in the config_sentence_transformers.json of published models, best known first.
 PROMPT_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -43,14 +43,16 @@ _ENCODERS: Mapping[str, RowEncoder] = {"float": as_json, "base64": as_base64}
 
 
 class CohereEmbedRequest(OwnFields, kw_only=True):
-    """``truncate``: the end that is cut, or NONE for an error on an over-long text."""
+    """What Cohere's clients send, and Tandem's own fields."""
 
-    model: str
+    model: Annotated[str, Meta(description="Any name of the served model.")]
     input_type: InputType
     texts: Texts
-    embedding_types: list[EmbeddingType] | None = None
-    truncate: Literal["NONE", "START", "END"] = "END"
-    output_dimension: Dimensions | None = None
+    embedding_types: Annotated[list[EmbeddingType] | None, Meta(description="null is float alone.")] = None
+    truncate: Annotated[
+        Literal["NONE", "START", "END"], Meta(description="The end that is cut; NONE refuses over-long texts.")
+    ] = "END"
+    output_dimension: Dimensions = None
     # Fields of Cohere's that are known in order to be refused.
     images: Refused = None
     inputs: Refused = None
@@ -112,8 +114,19 @@ class Cohere:
 
     def routes(self) -> list[Route]:
         """The one route."""
-        summary = "Embed texts, the prompt chosen by their use"
-        return [Route("POST", "/v2/embed", Api.COHERE, self.embed, summary, CohereEmbedRequest, CohereEmbedReply)]
+        example = {"model": self._gateway.model_id, "input_type": "search_query", "texts": ["How warm is the sea?"]}
+        return [
+            Route(
+                "POST",
+                "/v2/embed",
+                Api.COHERE,
+                self.embed,
+                "Embed texts, the prompt chosen by their use",
+                takes=CohereEmbedRequest,
+                gives=CohereEmbedReply,
+                example=example,
+            )
+        ]
 
     async def embed(self, request: Request) -> Reply:
         """Answer one request. Raises what the gateway raises, and InvalidInput for what is not text."""

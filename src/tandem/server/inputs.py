@@ -38,33 +38,31 @@ AnyInputs: TypeAlias = str | list[str | TokenId | list[TokenId]]
 Inputs: TypeAlias = Annotated[
     AnyInputs,
     Meta(
-        extra_json_schema={
-            EXACT: {
-                "description": "A text, a list of texts, one text's token ids, or a list of token id lists.",
-                "anyOf": [_TEXT, _list_of(_TEXT), _IDS, _list_of(_IDS)],
-            }
-        }
+        description="A text, a list of texts, one text's token ids, or a list of token id lists.",
+        extra_json_schema={EXACT: {"anyOf": [_TEXT, _list_of(_TEXT), _IDS, _list_of(_IDS)]}},
     ),
 ]
 
 PriorityName: TypeAlias = Literal["critical", "normal", "background"]
 Milliseconds: TypeAlias = Annotated[int, Meta(ge=1, le=3_600_000)]
-Dimensions: TypeAlias = Annotated[int, Meta(ge=1)]
+Dimensions: TypeAlias = Annotated[
+    Annotated[int, Meta(ge=1)] | None, Meta(description="Keep this many numbers of each vector and normalise again.")
+]
+
+Truncate: TypeAlias = Annotated[
+    bool | None, Meta(description="Cut over-long texts, or refuse them; null is the server's setting.")
+]
 
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
 class OwnFields(msgspec.Struct, kw_only=True):
-    """Tandem's own fields, which every API takes beside its own.
+    """Tandem's own fields, which every API takes beside its own."""
 
-    ``prompt_name`` is a key of the model's prompts. ``normalize`` false leaves vectors as the model made them.
-    ``priority`` orders waiting requests, ``timeout_ms`` is this request's own deadline.
-    """
-
-    prompt_name: str | None = None
-    normalize: bool | None = None
-    priority: PriorityName | None = None
-    timeout_ms: Milliseconds | None = None
+    prompt_name: Annotated[str | None, Meta(description="A prompt of the model's, put before each text.")] = None
+    normalize: Annotated[bool | None, Meta(description="False leaves vectors at the length the model gave.")] = None
+    priority: Annotated[PriorityName | None, Meta(description="Which requests go first; null is normal.")] = None
+    timeout_ms: Annotated[Milliseconds | None, Meta(description="Given up after this long, with 504.")] = None
 
     def priority_or_normal(self) -> Priority:
         return Priority.NORMAL if self.priority is None else _PRIORITIES[self.priority]

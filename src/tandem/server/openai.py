@@ -5,15 +5,16 @@ Source of shapes and limits: OpenAI's API reference and the requests of its offi
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import orjson
+from msgspec import Meta
 
 from tandem.server.base import Api, Reply
 from tandem.server.encode import RowEncoder, as_base64, as_json, join
 from tandem.server.gateway import Gateway
-from tandem.server.inputs import Dimensions, Inputs, OwnFields, as_inputs
+from tandem.server.inputs import Dimensions, Inputs, OwnFields, Truncate, as_inputs
 from tandem.server.request import Request
 from tandem.server.routing import Route
 from tandem.types import EmbedRequest, EmbedResult
@@ -22,14 +23,16 @@ MODELS = "/v1/models"
 
 
 class OpenAIEmbeddingsRequest(OwnFields, kw_only=True):
-    """``dimensions`` keeps the first numbers of each vector and normalises again. ``user`` is taken and not used."""
+    """What OpenAI's clients send, and Tandem's own fields."""
 
     input: Inputs
-    model: str | None = None
-    dimensions: Dimensions | None = None
-    encoding_format: Literal["float", "base64"] | None = None
-    user: str | None = None
-    truncate: bool | None = None
+    model: Annotated[str | None, Meta(description="Any name of the served model; null is that model.")] = None
+    dimensions: Dimensions = None
+    encoding_format: Annotated[
+        Literal["float", "base64"] | None, Meta(description="base64 is little-endian float32; null is float.")
+    ] = None
+    user: Annotated[str | None, Meta(description="Taken and not used.")] = None
+    truncate: Truncate = None
 
 
 class OpenAIEmbedding(msgspec.Struct, kw_only=True):
@@ -95,6 +98,7 @@ class OpenAI:
             summary="Embed texts or token ids",
             takes=OpenAIEmbeddingsRequest,
             gives=OpenAIEmbeddingsReply,
+            example={"input": ["How warm is the sea?", "Water temperatures"], "model": self._gateway.model_id},
             aliases=("/embeddings",),
         )
         models = Route(

@@ -24,7 +24,7 @@ _OPERATIONS = ("Operations", "Health and metrics.")
 _ERRORS: dict[Api, type] = {Api.OPENAI: OpenAIError, Api.TEI: TeiError, Api.COHERE: CohereError}
 _DESCRIPTION = (
     "Text embeddings over three APIs at once. Fields that are not listed are ignored; types are strict. "
-    "Vectors have length 1 unless `normalize` is false. A request has at most {items} texts and {size} bytes. "
+    "Vectors have length 1 unless `normalize` is false. A request has at most {items} texts and {size:g} MiB. "
     "Errors have the shape of the API that was asked."
 )
 
@@ -46,10 +46,12 @@ def document(routes: Iterable[Route], facts: Facts) -> Json:
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schema_of = dict(zip(map(repr, types), schemas, strict=True))
     components = _narrowed(_exact(components), facts)
-    description = _DESCRIPTION.format(items=facts.max_items, size=facts.max_body_bytes)
+    for component in components.values():
+        component["description"] = _in_words(component.get("description"))
+    description = _DESCRIPTION.format(items=facts.max_items, size=round(facts.max_body_bytes / 2**20, 2))
     paths: dict[str, Json] = {}
     for route in shown:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of, facts)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Tandem", "version": __version__, "description": description},
@@ -71,22 +73,22 @@ def _body_types(routes: Sequence[Route]) -> list[Any]:
     return list({repr(kind): kind for kind in both}.values())
 
 
-def _operation(route: Route, schema_of: dict[str, Json]) -> Json:
+def _operation(route: Route, schema_of: dict[str, Json], facts: Facts) -> Json:
     name = route.path.strip("/").replace("{", "").replace("}", "").replace("/", "_")
     operation: Json = {
         "operationId": f"{route.method.lower()}_{name}",
         "summary": route.summary,
-        "description": _first_paragraph(route.handler.__doc__),
+        "description": _in_words(getattr(route.takes, "__doc__", None)),
         "tags": [(_OPERATIONS if route.always else _TAGS[route.api])[0]],
         "responses": _responses(route, schema_of),
     }
     _, parameter, rest = route.path.partition("{")
     if parameter:
         where = {"name": rest.rstrip("}"), "in": "path", "required": True}
-        operation["parameters"] = [{**where, "schema": {"type": "string", "minLength": 1}}]
+        operation["parameters"] = [{**where, "schema": {"type": "string", "minLength": 1}, "example": facts.models[0]}]
     if route.takes is not None:
-        content = {"application/json": {"schema": schema_of[repr(route.takes)]}}
-        operation["requestBody"] = {"required": True, "content": content}
+        body = {"schema": schema_of[repr(route.takes)], "example": route.example}
+        operation["requestBody"] = {"required": True, "content": {"application/json": body}}
     if route.open:
         operation["security"] = [{}]
     return operation
@@ -110,16 +112,16 @@ def _exact(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     if EXACT in node:
-        return {**node[EXACT], **({"default": node["default"]} if "default" in node else {})}
+        return {**node[EXACT], **_kept(node)}
     return {key: _exact(value) for key, value in node.items()}
 
 
 def _narrowed(components: Json, facts: Facts) -> Json:
     """The request types' fields held to what this server serves."""
     dimensions = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": facts.dims}, {"type": "null"}]}
-    known = {
+    known: dict[str, Json] = {
         "model": {"anyOf": [{"enum": list(facts.models)}, {"type": "null"}]},
-        "prompt_name": {"anyOf": [{"enum": list(facts.prompts)}, {"type": "null"}]},
+        "prompt_name": {"anyOf": [*([{"enum": list(facts.prompts)}] if facts.prompts else []), {"type": "null"}]},
         "dimensions": dimensions,
         "output_dimension": dimensions,
     }
@@ -127,12 +129,16 @@ def _narrowed(components: Json, facts: Facts) -> Json:
         if name.endswith("Request"):
             for field, schema in component["properties"].items():
                 narrower = known.get(field)
-                if narrower and "default" in schema:
-                    component["properties"][field] = {**narrower, "default": schema["default"]}
-                elif narrower:
-                    component["properties"][field] = narrower["anyOf"][0]
+                if narrower:
+                    may_be_null = narrower if "default" in schema else narrower["anyOf"][0]
+                    component["properties"][field] = {**may_be_null, **_kept(schema)}
     return components
 
 
-def _first_paragraph(text: str | None) -> str:
-    return " ".join((text or "").split("\n\n", 1)[0].split())
+def _kept(schema: Json) -> Json:
+    return {key: schema[key] for key in ("description", "default") if key in schema}
+
+
+def _in_words(text: str | None) -> str:
+    """A docstring's first paragraph as Markdown."""
+    return " ".join((text or "").split("\n\n", 1)[0].replace("``", "`").split())

@@ -15,7 +15,7 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Reply]]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """One method on one path. ``takes`` and ``gives`` are the types of the JSON bodies.
+    """One method on one path. ``takes`` and ``gives`` are the types of the JSON bodies, ``example`` is a body to try.
 
     A path may end in one ``{parameter}``, which takes the rest of the path, slashes included. ``open`` routes answer
     without an API key, ``always`` routes also while the process drains. ``media`` is set where no JSON is given.
@@ -28,6 +28,7 @@ class Route(msgspec.Struct, frozen=True):
     summary: str
     takes: Any = None
     gives: Any = None
+    example: Any = None
     aliases: tuple[str, ...] = ()
     media: str = "application/json"
     open: bool = False

@@ -54,20 +54,21 @@ class Tei:
 
     def routes(self) -> list[Route]:
         """The routes that embed or describe; tokens are in ``tei_tokens``, health and metrics in ``ops``."""
-        rows, rows_of_tokens = list[list[float]], list[list[list[float]]]
+        texts = {"inputs": ["How warm is the sea?", "Water temperatures"]}
+        compared = {"inputs": {"source_sentence": "How warm is the sea?", "sentences": ["Water temperatures", "Ships"]}}
+        vectors, token_vectors = list[list[float]], list[list[list[float]]]
+        root = "Embed or compare, by the shape of `inputs`"
         return [
-            Route("POST", "/embed", Api.TEI, self.embed, "Embed texts", TeiEmbedRequest, rows),
+            Route("POST", "/embed", Api.TEI, self.embed, "Embed texts", TeiEmbedRequest, vectors, texts),
             Route(
                 "POST",
-                "/",
+                "/embed_all",
                 Api.TEI,
-                self.root,
-                "Embed or compare, by the shape of `inputs`",
-                TeiRootRequest,
-                hidden=True,
-            ),
-            Route(
-                "POST", "/embed_all", Api.TEI, self.embed_all, "One vector a token", TeiEmbedAllRequest, rows_of_tokens
+                self.embed_all,
+                "One vector a token",
+                TeiEmbedAllRequest,
+                token_vectors,
+                texts,
             ),
             Route(
                 "POST",
@@ -77,7 +78,9 @@ class Tei:
                 "Cosine similarities",
                 TeiSimilarityRequest,
                 list[float],
+                compared,
             ),
+            Route("POST", "/", Api.TEI, self.root, root, TeiRootRequest, hidden=True),
             Route("GET", "/info", Api.TEI, self.info, "Describe the served model", gives=TeiInfo),
             *(_refusal(path, why) for path, why in _OTHER_MODELS),
         ]
@@ -191,4 +194,4 @@ def _refusal(path: str, why: str) -> Route:
     async def refuse(request: Request) -> Reply:
         raise WrongModelType(f"{path} is not available: {why}; this is a dense embedding model, see /embed")
 
-    return Route("POST", path, Api.TEI, refuse, f"Not available: {why}")
+    return Route("POST", path, Api.TEI, refuse, f"Not available: {why}", hidden=True)

@@ -33,10 +33,13 @@ class TokenRoutes:
 
     def routes(self) -> list[Route]:
         """The two routes."""
-        tokens, texts = list[list[Piece]], list[str]
+        texts, ids = {"inputs": ["How warm is the sea?"]}, {"ids": [[101, 2129, 4010, 102]]}
+        pieces = list[list[Piece]]
         return [
-            Route("POST", "/tokenize", Api.TEI, self.tokenize, "Cut texts into tokens", TeiTokenizeRequest, tokens),
-            Route("POST", "/decode", Api.TEI, self.decode, "Token ids to text", TeiDecodeRequest, texts),
+            Route(
+                "POST", "/tokenize", Api.TEI, self.tokenize, "Cut texts into tokens", TeiTokenizeRequest, pieces, texts
+            ),
+            Route("POST", "/decode", Api.TEI, self.decode, "Token ids to text", TeiDecodeRequest, list[str], ids),
         ]
 
     async def tokenize(self, request: Request) -> Reply:

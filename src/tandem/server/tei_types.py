@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
-from tandem.server.inputs import AnyInputs, Dimensions, IdLists, Inputs, OwnFields, Text, TextOrTexts, Texts
+from tandem.server.inputs import AnyInputs, Dimensions, IdLists, Inputs, OwnFields, Text, TextOrTexts, Texts, Truncate
 from tandem.types import Direction
 
 # TEI writes "Left" and "Right"; huggingface_hub's client sends "left" and "right".
@@ -14,10 +15,10 @@ DirectionName: TypeAlias = Literal["Left", "Right", "left", "right"]
 
 
 class Truncation(OwnFields, kw_only=True):
-    """How an over-long text is cut. ``truncate`` null means the server's setting."""
+    """How an over-long text is cut, and Tandem's own fields."""
 
-    truncate: bool | None = None
-    truncation_direction: DirectionName = "Right"
+    truncate: Truncate = None
+    truncation_direction: Annotated[DirectionName, Meta(description="The end that is cut.")] = "Right"
 
     def direction(self) -> Direction:
         """The end to cut at."""
@@ -25,11 +26,11 @@ class Truncation(OwnFields, kw_only=True):
 
 
 class TeiEmbedRequest(Truncation, kw_only=True):
-    """``normalize`` is true unless it is said to be false. ``encoding_format`` can only be float in this API."""
+    """What TEI's clients send, and Tandem's own fields."""
 
     inputs: Inputs
-    dimensions: Dimensions | None = None
-    encoding_format: Literal["float"] | None = None
+    dimensions: Dimensions = None
+    encoding_format: Annotated[Literal["float"] | None, Meta(description="Only float in this API.")] = None
 
 
 class TeiEmbedAllRequest(Truncation, kw_only=True):
@@ -56,24 +57,24 @@ class TeiRootRequest(Truncation, kw_only=True):
     """``POST /`` takes what ``/embed`` takes, or what ``/similarity`` does: clients of both post to a base URL."""
 
     inputs: AnyInputs | SimilaritySentences
-    dimensions: Dimensions | None = None
-    encoding_format: Literal["float"] | None = None
+    dimensions: Dimensions = None
+    encoding_format: Annotated[Literal["float"] | None, Meta(description="Only float in this API.")] = None
     parameters: Truncation | None = None
 
 
 class TeiTokenizeRequest(msgspec.Struct, kw_only=True):
-    """Texts to cut into tokens, a named prompt put before each."""
+    """Texts to cut into tokens."""
 
     inputs: TextOrTexts
-    add_special_tokens: bool = True
-    prompt_name: str | None = None
+    add_special_tokens: Annotated[bool, Meta(description="Show those that the model adds.")] = True
+    prompt_name: Annotated[str | None, Meta(description="A prompt of the model's, put before each text.")] = None
 
 
 class TeiDecodeRequest(msgspec.Struct, kw_only=True):
     """Token ids to read back as text."""
 
     ids: IdLists
-    skip_special_tokens: bool = True
+    skip_special_tokens: Annotated[bool, Meta(description="Leave out those that the model adds.")] = True
 
 
 class TeiPooling(msgspec.Struct):
