@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import cast
 
 import msgspec
@@ -57,18 +58,18 @@ class Intake:
             raise InvalidInput("there is no input", param="input")
         truncate = self._auto_truncate if request.truncate is None else request.truncate
         direction = request.truncation_direction
-        if not isinstance(inputs[0], str):
-            rows = cast("Sequence[TokenIds]", inputs)
-            return self._tokenizer.from_ids(rows, truncate=truncate, direction=direction)
-        texts = cast("Sequence[str]", inputs)
         prompt = self._prompt(request)
-        if len(prompt) * len(texts) + sum(map(len, texts)) <= _INLINE_CHARS:
-            return self._tokenizer.encode(texts, prompt=prompt, truncate=truncate, direction=direction)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._threads,
-            lambda: self._tokenizer.encode(texts, prompt=prompt, truncate=truncate, direction=direction),
-        )
+        if isinstance(inputs[0], str):
+            texts = cast("Sequence[str]", inputs)
+            size = len(prompt) * len(texts) + sum(map(len, texts))
+            work = partial(self._tokenizer.encode, texts, prompt=prompt, truncate=truncate, direction=direction)
+        else:
+            rows = cast("Sequence[TokenIds]", inputs)
+            size = sum(map(len, rows))
+            work = partial(self._tokenizer.from_ids, rows, prompt=prompt, truncate=truncate, direction=direction)
+        if size <= _INLINE_CHARS:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _prompt(self, request: EmbedRequest) -> str:
         if request.prompt is not None:
