@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -134,3 +135,18 @@ def test_a_pull_that_was_cut_off_leaves_no_model_and_the_next_one_goes_on(
     assert "tandem models pull acme/tiny" in run(environment, hub.url, "show", NAME).stderr
     hub.refused = None
     assert run(environment, hub.url, "pull", NAME).returncode == 0
+
+
+def test_halves_that_killed_pulls_left_are_swept_unless_somebody_is_at_them(
+    hub: HubServer, environment: dict[str, str], tmp_path: Path
+) -> None:
+    run(environment, hub.url, "pull", NAME)
+    cache = tmp_path / "hf" / "hub"
+    locks = sorted((cache / ".locks" / "models--acme--tiny").iterdir())
+    halves = [cache / "models--acme--tiny" / "blobs" / f"{lock.stem}.0badcafe.incomplete" for lock in locks]
+    for half in halves:
+        half.write_bytes(b"half")
+    with locks[0].open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert run(environment, hub.url, "pull", NAME).returncode == 0
+    assert [half for half in halves if half.exists()] == halves[:1]

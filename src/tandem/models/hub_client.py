@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -57,6 +59,7 @@ def _listing(hub_id: str, timeout_s: float) -> HubListing | NotHere:
         return NotHere(HUB, f"it answered with status {error.response.status_code}", "try again later")
     except _UNREACHABLE as error:
         return NotHere(HUB, f"can not be reached: {_short(error)}", _MIRROR)
+    _sweep(hub_id)
     files = (
         HubFile(sibling.rfilename, sibling.lfs.size, sibling.lfs.sha256)
         if sibling.lfs
@@ -88,11 +91,10 @@ def _download(hub_id: str, path: str, timeout_s: float, on_bytes: Callable[[int]
         if isinstance(error, HfHubHTTPError):
             return None
         raise DownloadFailed(f"{path} of {hub_id}: the hub can not be reached any more; try again") from error
-    except OSError as error:
-        full = " (no space left for the hub's cache; set HF_HOME elsewhere)" if error.errno == errno.ENOSPC else ""
-        raise DownloadFailed(f"{path} of {hub_id} could not be fetched: {_short(error)}{full}") from error
-    except (HTTPError, ValueError, RuntimeError) as error:
-        raise DownloadFailed(f"{path} of {hub_id} could not be fetched: {_short(error)}") from error
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:
+        full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+        reason = "no space left for the hub's cache; free some, or set HF_HOME elsewhere" if full else _short(error)
+        raise DownloadFailed(f"{path} of {hub_id} could not be fetched: {reason}") from error
 
 
 def _cached(hub_id: str, path: str) -> Path | Absent | None:
@@ -108,6 +110,21 @@ def _cached_ids() -> list[str]:
     except CacheNotFound:
         return []
     return sorted(repository.repo_id for repository in repositories if repository.repo_type == "model")
+
+
+def _sweep(hub_id: str) -> None:
+    """Remove the halves of files that killed processes left in the cache.
+
+    The library names each attempt's half by chance and never takes it up again, so a server that is killed and started
+    over and over would fill its disk. A half whose lock can be had belongs to nobody.
+    """
+    cache, folder = Path(constants.HF_HUB_CACHE), f"models--{hub_id.replace('/', '--')}"
+    for half in (cache / folder / "blobs").glob("*.incomplete"):
+        etag = half.name.partition(".")[0]
+        # BlockingIOError: somebody is at it. FileNotFoundError: not by this version of the library; leave it alone.
+        with suppress(OSError), (cache / ".locks" / folder / f"{etag}.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            half.unlink()
 
 
 def _within(timeout_s: float, ask: Callable[[], T]) -> T:
