@@ -12,6 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tandem.backends.graph import build_onnx, input_names
+from tandem.backends.quiet_onnxruntime import ort
+from tandem.backends.quiet_openvino import ov
 from tandem.models.description import EncoderDescription
 from tandem.models.families import describe_folder
 from tandem.models.folder import ModelFolder
@@ -91,18 +93,14 @@ def on_reference(description: EncoderDescription, weights: Mapping[str, Array], 
 
 
 def on_onnxruntime(description: EncoderDescription, weights: Mapping[str, Array], output: Output) -> Run:
-    import onnxruntime
-
     model = build_onnx(description, weights, output)
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     names = input_names(description)
     return lambda batch: session.run(["rows"], _feeds(names, batch))[0]
 
 
 def on_openvino(description: EncoderDescription, weights: Mapping[str, Array], output: Output) -> Run:
-    import openvino
-
-    core = openvino.Core()
+    core = ov.Core()
     model = core.read_model(build_onnx(description, weights, output))
     # Without the hint a CPU with bfloat16 instructions computes in bfloat16 and says nothing.
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -6,7 +6,8 @@ Output ``rows``: float32 [n, dims], or [n, s, hidden] for ``Output.TOKENS``, whe
 nothing.
 
 Folded at build time: token type 0 into the position table, 1/sqrt(head_dim) into the query weights, and query, key
-and value into one product. Attention is MatMul, Add, Softmax, MatMul, the form that engines recognise and fuse.
+and value into one product. Attention is MatMul, Add, Softmax, MatMul, the form that engines recognise and fuse. Where
+only the first token is pooled, the last layer runs for it alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from tandem.backends.graph_blocks import Build, Tensors, Turn, attention, first_rows, mlp, norm, score_biases, turns
+from tandem.backends.graph_blocks import Build, Sight, Tensors, attention, first_place, mlp, norm
+from tandem.backends.graph_places import first_rows, sights
 from tandem.backends.graph_pooling import pool, project
 from tandem.backends.graph_writer import GraphWriter, data_file_of
 from tandem.models.description import EncoderDescription, NormPlacement, Positions
@@ -52,11 +54,12 @@ def input_names(description: EncoderDescription) -> tuple[str, ...]:
 def _lower(d: EncoderDescription, weights: Tensors, output: Output, w: GraphWriter) -> onnx.ModelProto:
     w.scope = "embeddings"
     b = _begin(d, weights, w)
-    biases, rotary = score_biases(b), turns(b)
+    seen = sights(b)
     x = _embed(b)
-    for index, layer in enumerate(d.layers):
+    for index, sight in enumerate(seen):
         w.scope = f"layers.{index}"
-        x = _layer(b, index, x, biases[layer.window], rotary.get(layer.rope_theta))
+        last = index == len(seen) - 1
+        x = _layer(b, index, x, sight, first_only=last and output is Output.POOLED and _pools_first(d))
     w.scope = "output"
     if d.norm_placement is NormPlacement.PRE:
         x = norm(b, "final.norm", x)
@@ -87,14 +90,23 @@ def _embed(b: Build) -> str:
     return norm(b, "embeddings.norm", x)
 
 
-def _layer(b: Build, index: int, x: str, bias: str, turn: Turn | None) -> str:
-    prefix = f"layers.{index}"
+def _pools_first(d: EncoderDescription) -> bool:
+    return d.pooling == ("cls",) and not d.skips_prompt
+
+
+def _layer(b: Build, index: int, x: str, sight: Sight, *, first_only: bool) -> str:
+    """One layer; with ``first_only`` the state of the first place alone, for which most of the layer need not run."""
+    part = f"layers.{index}"
     if b.d.norm_placement is NormPlacement.POST:
-        x = norm(b, f"{prefix}.attention.norm", b.w.op("Add", x, attention(b, f"{prefix}.attention", x, bias, turn)))
-        return norm(b, f"{prefix}.mlp.norm", b.w.op("Add", x, mlp(b, f"{prefix}.mlp", x)))
-    normed = norm(b, f"{prefix}.attention.norm", x) if b.d.layers[index].attention_norm else x
-    x = b.w.op("Add", x, attention(b, f"{prefix}.attention", normed, bias, turn))
-    return b.w.op("Add", x, mlp(b, f"{prefix}.mlp", norm(b, f"{prefix}.mlp.norm", x)))
+        asking = first_place(b, x) if first_only else x
+        seen = attention(b, f"{part}.attention", asking, x, sight)
+        x = norm(b, f"{part}.attention.norm", b.w.op("Add", asking, seen))
+        return norm(b, f"{part}.mlp.norm", b.w.op("Add", x, mlp(b, f"{part}.mlp", x)))
+    normed = norm(b, f"{part}.attention.norm", x) if b.d.layers[index].attention_norm else x
+    asking = first_place(b, normed) if first_only else normed
+    seen = attention(b, f"{part}.attention", asking, normed, sight)
+    x = b.w.op("Add", first_place(b, x) if first_only else x, seen)
+    return b.w.op("Add", x, mlp(b, f"{part}.mlp", norm(b, f"{part}.mlp.norm", x)))
 
 
 def _finish(b: Build, x: str, output: Output) -> onnx.ModelProto:

@@ -15,9 +15,6 @@ from tandem.models.description import Activation, EncoderDescription, NormKind
 
 Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
 
-# Large enough that exp() of it is zero beside any score, small enough that a score added to it stays finite.
-_MASKED = np.float32(-1e9)
-
 
 class Build(msgspec.Struct, frozen=True):
     """What every block is built from: the description ``d``, the weights, the writer ``w``, and the values that
@@ -36,6 +33,14 @@ class Turn(msgspec.Struct, frozen=True):
 
     cos: str
     sin: str
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """What a layer's attention knows of places. ``bias`` is added to the scores and is [n, 1 or heads, 1 or s, s]: the
+    mask, and relative positions. ``turn`` is None without rotary positions."""
+
+    bias: str
+    turn: Turn | None
 
 
 def linear(b: Build, name: str, x: str) -> str:
@@ -81,29 +86,46 @@ def mlp(b: Build, name: str, x: str) -> str:
     return linear(b, f"{name}.down", inner)
 
 
-def attention(b: Build, name: str, x: str, bias: str, turn: Turn | None) -> str:
-    """Multi-head attention; ``bias`` is added to the scores [n, heads, s, s]: the mask, and relative positions."""
-    query, key, value = (_heads(b, part) for part in _query_key_value(b, name, x))
-    if turn is not None:
-        query, key = rotate(b, query, turn), rotate(b, key, turn)
+def attention(b: Build, name: str, asking: str, x: str, sight: Sight) -> str:
+    """Multi-head attention of the places ``asking`` to the places ``x`` [n, s, hidden]: all of them, which is ``x``
+    again, or ``first_place`` alone."""
+    query, key, value = (_heads(b, part) for part in _query_key_value(b, name, asking, x))
+    bias = sight.bias
+    if asking != x:
+        bias = b.w.op("Slice", bias, b.w.ints(0), b.w.ints(1), b.w.ints(2))
+    if sight.turn is not None:
+        # The first place is turned by nothing.
+        query = rotate(b, query, sight.turn) if asking == x else query
+        key = rotate(b, key, sight.turn)
     scores = b.w.op("MatMul", query, b.w.op("Transpose", key, attributes={"perm": (0, 1, 3, 2)}))
     shares = b.w.op("Softmax", b.w.op("Add", scores, bias), attributes={"axis": -1})
     mixed = b.w.op("Transpose", b.w.op("MatMul", shares, value), attributes={"perm": (0, 2, 1, 3)})
     return linear(b, f"{name}.out", b.w.op("Reshape", mixed, b.w.ints(0, 0, b.d.hidden)))
 
 
-def _query_key_value(b: Build, name: str, x: str) -> list[str]:
-    """One product for the three, the query scaled by 1/sqrt(head_dim) in its weights."""
-    scale = np.float32(1 / math.sqrt(b.d.head_dim))
-    parts = [f"{name}.query", f"{name}.key", f"{name}.value"]
-    weights = [b.weights[f"{part}.weight"] for part in parts]
-    fused = np.concatenate([weights[0] * scale, *weights[1:]])
-    bias = None
-    if b.d.attention_bias:
-        biases = [b.weights[f"{part}.bias"] for part in parts]
-        bias = np.concatenate([biases[0] * scale, *biases[1:]])
-    together = affine(b, f"{name}.qkv", x, fused, bias)
-    return b.w.split("Split", together, results=3, attributes={"axis": -1, "num_outputs": 3})
+def first_place(b: Build, x: str) -> str:
+    """[n, s, hidden] -> [n, 1, hidden]."""
+    return b.w.op("Slice", x, b.w.ints(0), b.w.ints(1), b.w.ints(1))
+
+
+def _query_key_value(b: Build, name: str, asking: str, x: str) -> list[str]:
+    """One product for all three where all places ask; the query's weights are scaled by 1/sqrt(head_dim)."""
+    if asking == x:
+        return _fused(b, name, x, ("query", "key", "value"))
+    return _fused(b, name, asking, ("query",)) + _fused(b, name, x, ("key", "value"))
+
+
+def _fused(b: Build, name: str, x: str, parts: tuple[str, ...]) -> list[str]:
+    scales = {"query": np.float32(1 / math.sqrt(b.d.head_dim))}
+
+    def together(kind: str) -> NDArray[np.float32]:
+        return np.concatenate([b.weights[f"{name}.{p}.{kind}"] * scales.get(p, np.float32(1)) for p in parts])
+
+    bias = together("bias") if b.d.attention_bias else None
+    product = affine(b, f"{name}.{'.'.join(parts)}", x, together("weight"), bias)
+    if len(parts) == 1:
+        return [product]
+    return b.w.split("Split", product, results=len(parts), attributes={"axis": -1, "num_outputs": len(parts)})
 
 
 def _heads(b: Build, x: str) -> str:
@@ -124,68 +146,3 @@ def rotate(b: Build, x: str, turn: Turn) -> str:
     minus = b.w.op("Mul", second, b.w.constant(np.float32(-1)))
     swapped = b.w.op("Concat", minus, first, attributes={"axis": -1})
     return b.w.op("Add", b.w.op("Mul", x, turn.cos), b.w.op("Mul", swapped, turn.sin))
-
-
-def turns(b: Build) -> dict[float | None, Turn]:
-    """The rotary factors of each base that a layer uses."""
-    return {
-        theta: _turn(b, theta) for theta in dict.fromkeys(layer.rope_theta for layer in b.d.layers) if theta is not None
-    }
-
-
-def _turn(b: Build, theta: float) -> Turn:
-    half = b.d.head_dim // 2
-    # In float32 throughout, as transformers computes them: the tables must agree at position 8,000 too.
-    frequencies = np.float32(1) / np.float32(theta) ** (np.arange(half, dtype=np.float32) / np.float32(half))
-    angles = np.arange(b.d.max_positions, dtype=np.float32)[:, None] * np.tile(frequencies, 2)
-    cos = b.w.tensor(f"rotary.{theta!r}.cos", np.cos(angles))
-    sin = b.w.tensor(f"rotary.{theta!r}.sin", np.sin(angles))
-    return Turn(*(b.w.op("Unsqueeze", first_rows(b, table), b.w.ints(0, 1)) for table in (cos, sin)))
-
-
-def first_rows(b: Build, table: str) -> str:
-    """The first s rows of a table."""
-    return b.w.op("Slice", table, b.w.ints(0), b.size, b.w.ints(0))
-
-
-def score_biases(b: Build) -> dict[int | None, str]:
-    """What is added to the scores, by the layers' windows: [n, 1 or heads, 1 or s, s]."""
-    real = b.w.op("Less", b.w.op("Unsqueeze", b.places, b.w.ints(0)), b.lengths)
-    real = b.w.op("Unsqueeze", real, b.w.ints(1, 2))
-    back = _distances(b) if b.d.causal or b.d.relative_buckets or any(x.window is not None for x in b.d.layers) else ""
-    biases: dict[int | None, str] = {}
-    for window in dict.fromkeys(layer.window for layer in b.d.layers):
-        allowed = real
-        if window is not None:
-            near = b.w.op("LessOrEqual", b.w.op("Abs", back), b.w.constant(np.int32(window)))
-            allowed = b.w.op("And", allowed, near)
-        if b.d.causal:
-            allowed = b.w.op("And", allowed, b.w.op("GreaterOrEqual", back, b.w.constant(np.int32(0))))
-        bias = b.w.op("Where", allowed, b.w.constant(np.float32(0)), b.w.constant(_MASKED))
-        biases[window] = b.w.op("Add", bias, _relative_bias(b, back)) if b.d.relative_buckets else bias
-    return biases
-
-
-def _distances(b: Build) -> str:
-    """How far back each place (row) looks to each other one (column), int32 [s, s]."""
-    return b.w.op("Sub", b.w.op("Unsqueeze", b.places, b.w.ints(1)), b.places)
-
-
-def _relative_bias(b: Build, back: str) -> str:
-    """T5's bucketed bias [heads, s, s], looked up in a table of all distances."""
-    furthest = b.d.max_positions - 1
-    table = b.weights["relative.weight"][_buckets(b.d, np.arange(-furthest, furthest + 1))]
-    stored = b.w.tensor("relative.by_distance", np.ascontiguousarray(table.T))
-    return b.w.op("Gather", stored, b.w.op("Add", back, b.w.constant(np.int32(furthest))), attributes={"axis": 1})
-
-
-def _buckets(d: EncoderDescription, back: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The bucket of each distance (query's place minus key's), after transformers' ``relative_position_bucket``:
-    half the buckets for either direction, of which half are exact and the others logarithmic. In float32, as there:
-    at 16, 32 and 64 tokens the logarithm stands on the edge of a bucket."""
-    each = d.relative_buckets // 2
-    exact = each // 2
-    away = np.abs(back)
-    ratio = np.log(np.maximum(away, 1).astype(np.float32) / exact) / math.log(d.relative_max_distance / exact)
-    far = np.minimum(exact + (ratio * (each - exact)).astype(np.int64), each - 1)
-    return np.where(back < 0, each, 0) + np.where(away < exact, away, far)

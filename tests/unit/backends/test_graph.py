@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tandem.backends.graph import build_onnx, input_names, write_onnx
+from tandem.backends.quiet_onnxruntime import ort
 from tandem.models.description import (
     Activation,
     EncoderDescription,
@@ -38,7 +38,7 @@ def make_batch(lengths: list[int], seed: int = 0, output: Output = Output.POOLED
 
 
 def run(model: bytes | str, description: EncoderDescription, batch: TokenBatch) -> NDArray[np.float32]:
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     feeds = {"input_ids": batch.ids, "lengths": batch.lengths, "skips": batch.skips}
     rows: NDArray[np.float32] = session.run(["rows"], {name: feeds[name] for name in input_names(description)})[0]
     return rows
@@ -99,6 +99,24 @@ def test_any_description_is_lowered_right(description: EncoderDescription, lengt
 @pytest.mark.parametrize("mode", MODES)
 def test_every_pooling(mode: str, skips_prompt: bool) -> None:
     assert_agrees(tiny(changes={"pooling": (mode,), "skips_prompt": skips_prompt}), make_batch([24, 1, 7, 5]))
+
+
+@pytest.mark.parametrize("output", list(Output))
+@pytest.mark.parametrize("norm_placement", list(NormPlacement))
+@pytest.mark.parametrize(
+    ("layer", "changes"),
+    [
+        (LayerSpec(), {}),
+        (LayerSpec(), {"relative_buckets": 32}),
+        (LayerSpec(), {"causal": True}),
+        (LayerSpec(window=2, rope_theta=100.0), {"positions": Positions.ROTARY}),
+    ],
+)
+def test_the_first_place_alone(
+    layer: LayerSpec, changes: dict[str, Any], norm_placement: NormPlacement, output: Output
+) -> None:
+    described = tiny((layer, layer), changes | {"pooling": ("cls",), "norm_placement": norm_placement})
+    assert_agrees(described, make_batch([24, 1, 7, 5], output=output))
 
 
 @pytest.mark.parametrize("activation", ["identity", "tanh", "relu", "gelu"])
