@@ -164,8 +164,9 @@ def _architecture_facts(architecture: Architecture) -> list[tuple[str, str]]:
 
 
 def _row(model: ListedModel) -> tuple[str, ...]:
-    state = model.fingerprint or "damaged"
-    return (model.name, model.source, readable(model.size_bytes), state, _date(model.added_s))
+    if model.problem is not None:
+        return (model.name, model.source, "-", "unusable", "-")
+    return (model.name, model.source, readable(model.size_bytes), model.fingerprint or "-", _date(model.added_s))
 
 
 def _date(seconds: float) -> str:

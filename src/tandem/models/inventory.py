@@ -150,7 +150,7 @@ def _damaged(folder: ModelFolder, error: ModelBroken) -> ListedModel:
         source=folder.source,
         path=str(folder.path),
         origin="",
-        size_bytes=sum(path.stat().st_size for path in model_files(folder.path)) if folder.source == "store" else 0,
+        size_bytes=0,
         fingerprint=None,
         added_s=0.0,
         problem=str(error),

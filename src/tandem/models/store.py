@@ -122,13 +122,18 @@ class Store:
             return msgspec.json.decode(path.read_bytes(), type=Manifest)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise ModelBroken(f"{path}: can not be read: {error}") from error
+        except OSError as error:
+            raise ModelBroken(f"{path}: can not be read: {error.strerror or error}") from error
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ModelBroken(f"{path}: damaged: {error}. `tandem models pull {hub_id}` gets the model anew") from error
 
     def names(self) -> list[str]:
-        """Ids of all models, sorted; empty when the folder is not there. Raises ModelBroken if it can not be read."""
+        """Ids of all models, unreadable ones too, sorted; empty when the store's folder is not there.
+
+        Raises ModelBroken when that can not be read.
+        """
         try:
-            folders = [path.name for path in self.root.iterdir() if (path / MANIFEST).is_file()]
+            folders = [path.name for path in self.root.iterdir() if _may_hold(path)]
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -227,6 +232,13 @@ def _lock(path: Path, on_wait: Callable[[], None] | None) -> Iterator[None]:
             on_wait()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _may_hold(folder: Path) -> bool:
+    try:
+        return (folder / MANIFEST).is_file()
+    except OSError:
+        return True  # not allowed to look inside; whoever asks for the model is told why
 
 
 def _records(folder: Path) -> tuple[FileRecord, ...]:

@@ -72,7 +72,7 @@ def test_list_names_what_is_damaged(store: Store, model: Path, shown: pytest.Cap
     (model / "config.json").unlink()
     assert run("list") == 0
     output = shown.readouterr()
-    assert "damaged" in output.out
+    assert "unusable" in output.out
     assert "config.json is missing" in output.err
 
 
