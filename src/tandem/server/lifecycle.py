@@ -50,10 +50,10 @@ class HttpServer:
         self._options = options
         self._listener = listener
         self._clock = clock
-        self._uvicorn = _Uvicorn(_config(app, options), self.stop)
+        self._uvicorn = _Uvicorn(_config(app, options), self._on_signal)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Task[None] | None = None
-        self._stop_asked = False
+        self._signalled = False
 
     @property
     def url(self) -> str:
@@ -78,16 +78,20 @@ class HttpServer:
                 task.cancel()
             await asyncio.wait([starting, sweeping])
             await self._app.close()
-        if not starting.cancelled():
-            starting.result()
+        for task in (starting, sweeping):
+            if not task.cancelled():
+                task.result()
 
     def stop(self) -> None:
-        """Drain and stop; asked again, stop at once. Safe from any thread and from a signal handler."""
-        if self._stop_asked:
-            _stop_at_once()
-        self._stop_asked = True
+        """Drain, then stop. Safe from any thread and from a signal handler; asking again changes nothing."""
         assert self._loop is not None, "the server does not run"
         self._loop.call_soon_threadsafe(self._begin_to_stop)
+
+    def _on_signal(self) -> None:
+        if self._signalled:
+            _stop_at_once()
+        self._signalled = True
+        self.stop()
 
     async def _start(self, started: Callable[[str], None]) -> None:
         try:
@@ -98,7 +102,8 @@ class HttpServer:
         started(self.url)
 
     def _begin_to_stop(self) -> None:
-        self._stopping = asyncio.get_running_loop().create_task(self._drain())
+        if self._stopping is None:
+            self._stopping = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
         log.info("draining: %d requests in flight; a second signal stops at once", self._app.inflight)
