@@ -25,12 +25,19 @@ _ALIGN_BYTES = 4096
 
 
 class GraphWriter:
-    """Collects nodes and tensors in order. Values are known by name; ``op`` returns the name of its result."""
+    """Collects nodes and tensors in order. Values are known by name; ``op`` returns the name of its result.
+
+    Everything is written straight into one message: onnx.helper would copy all weights twice more on the way.
+    """
 
     def __init__(self, data: BinaryIO | None = None, data_name: str = "") -> None:
         """``data``: a file that takes the large tensors; it will be found as ``data_name`` beside the model."""
-        self._nodes: list[onnx.NodeProto] = []
-        self._tensors: list[TensorProto] = []
+        opsets = [helper.make_opsetid("", OPSET)]
+        self._model = onnx.ModelProto(
+            ir_version=helper.find_min_ir_version_for(opsets), producer_name="tandem", opset_import=opsets
+        )
+        self._graph = self._model.graph
+        self._graph.name = "encoder"
         self._constants: dict[bytes, str] = {}
         self._data = data
         self._data_name = data_name
@@ -42,11 +49,10 @@ class GraphWriter:
 
     def split(self, kind: str, *inputs: str, results: int, attributes: Attributes | None = None) -> list[str]:
         """Add a node with several results."""
-        name = f"{self.scope}/{kind}_{len(self._nodes)}"
+        name = f"{self.scope}/{kind}_{len(self._graph.node)}"
         outputs = [f"{name}:{index}" for index in range(results)]
-        node = helper.make_node(kind, list(inputs), outputs, name=name)
+        node = self._graph.node.add(op_type=kind, name=name, input=inputs, output=outputs)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in (attributes or {}).items())
-        self._nodes.append(node)
         return outputs
 
     def ints(self, *values: int) -> str:
@@ -63,12 +69,12 @@ class GraphWriter:
 
     def tensor(self, name: str, value: NDArray[Any]) -> str:
         """A named tensor, written out at once: the writer keeps no array."""
-        proto = TensorProto(name=name, dims=value.shape, data_type=helper.np_dtype_to_tensor_dtype(value.dtype))
+        kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+        proto = self._graph.initializer.add(name=name, dims=value.shape, data_type=kind)
         if self._data is None or value.nbytes < _INLINE_BYTES:
             proto.raw_data = value.tobytes()
         else:
             self._store(proto, self._data, np.ascontiguousarray(value))
-        self._tensors.append(proto)
         return name
 
     def _store(self, proto: TensorProto, data: BinaryIO, value: NDArray[Any]) -> None:
@@ -81,18 +87,14 @@ class GraphWriter:
 
     def result(self, value: str, name: str) -> str:
         """Let ``value`` be known to the outside as ``name``."""
-        self._nodes.append(helper.make_node("Identity", [value], [name], name=name))
+        self._graph.node.add(op_type="Identity", name=name, input=[value], output=[name])
         return name
 
     def model(self, inputs: Sequence[onnx.ValueInfoProto], output: onnx.ValueInfoProto) -> onnx.ModelProto:
         """The finished model; ``output`` bears the name of the value that it shows."""
-        graph = helper.make_graph(self._nodes, "encoder", list(inputs), [output], initializer=self._tensors)
-        return helper.make_model(
-            graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=helper.find_min_ir_version_for([helper.make_opsetid("", OPSET)]),
-            producer_name="tandem",
-        )
+        self._graph.input.extend(inputs)
+        self._graph.output.append(output)
+        return self._model
 
 
 def data_file_of(path: Path) -> Path:
