@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -33,18 +33,32 @@ class Backend(Protocol):
         ...
 
 
-class GraphModel(msgspec.Struct, frozen=True, kw_only=True):
-    """A model as an ONNX graph, for engines that run graphs.
+def as_rows(result: NDArray[np.float32], batch: TokenBatch) -> NDArray[np.float32]:
+    """For graphs whose result is the rows already."""
+    return result
 
-    ``build`` gives the graph for an output, serialised, or as a file where it is over 2 GiB. Its inputs are
-    ``inputs``, in order, of ``input_ids`` int32 [n, s], ``lengths`` int32 [n] and ``skips`` int32 [n]; its one output
-    is float32.
+
+class GraphModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model as a graph, for engines that run graphs.
+
+    ``build`` gives the graph for an output: serialised ONNX, or a file (ONNX, or OpenVINO's XML). ``inputs`` are those
+    it takes, of ``input_ids`` [n, s], ``lengths`` [n], ``skips`` [n], ``attention_mask`` [n, s], ``token_type_ids``
+    [n, s] and ``position_ids`` [n, s]; int32, or int64 where ``wide``. ``result`` names the output to take, float32,
+    and ``finish`` makes of it what ``Backend.run`` returns.
     """
 
     build: Callable[[Output], bytes | Path]
     inputs: tuple[str, ...]
     dims: int
     hidden: int
+    wide: bool = False
+    result: str = "rows"
+    finish: Callable[[NDArray[np.float32], TokenBatch], NDArray[np.float32]] = as_rows
+
+    def feeds(self, batch: TokenBatch) -> dict[str, NDArray[np.int32] | NDArray[np.int64]]:
+        """The arrays for ``inputs``, by name."""
+        arrays = {name: _FEEDS[name](batch) for name in self.inputs}
+        return {name: array.astype(np.int64) for name, array in arrays.items()} if self.wide else dict(arrays)
 
 
 class BackendOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,9 +71,17 @@ class BackendOptions(msgspec.Struct, frozen=True, kw_only=True):
     kernel_cache: int = 5000
 
 
-def feeds(inputs: Sequence[str], batch: TokenBatch) -> list[NDArray[np.int32]]:
-    """The arrays for a graph's inputs; ``skips`` is zero where the batch has none."""
-    skips = batch.skips if batch.skips is not None or "skips" not in inputs else np.zeros_like(batch.lengths)
-    found = {"input_ids": batch.ids, "lengths": batch.lengths, "skips": skips}
-    arrays = [found[name] for name in inputs]
-    return [array for array in arrays if array is not None]
+def _mask(batch: TokenBatch) -> NDArray[np.int32]:
+    mask: NDArray[np.int32] = (np.arange(batch.ids.shape[1]) < batch.lengths[:, None]).astype(np.int32)
+    return mask
+
+
+_FEEDS: dict[str, Callable[[TokenBatch], NDArray[np.int32]]] = {
+    "input_ids": lambda batch: batch.ids,
+    "lengths": lambda batch: batch.lengths,
+    "skips": lambda batch: np.zeros_like(batch.lengths) if batch.skips is None else batch.skips,
+    "attention_mask": _mask,
+    "token_type_ids": lambda batch: np.zeros_like(batch.ids),
+    "position_ids": lambda batch: np.tile(np.arange(batch.ids.shape[1], dtype=np.int32), (len(batch.lengths), 1)),
+}
+GRAPH_INPUTS = tuple(_FEEDS)

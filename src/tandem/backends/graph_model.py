@@ -1,25 +1,38 @@
-"""A loaded model as a graph that an engine can run."""
+"""A loaded model as a graph that an engine can run: built from its weights, or the repository's own."""
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from tempfile import mkdtemp
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tandem.backends.base import GraphModel
 from tandem.backends.graph import build_onnx, input_names, write_onnx
+from tandem.errors import BackendFailed
+from tandem.models.description import tensor_shapes
 from tandem.models.loaded import LoadedModel
-from tandem.types import Output
+from tandem.models.own_graph import OwnGraph
+from tandem.models.reference import pool, project
+from tandem.types import Output, TokenBatch
 
 # Protobuf ends at 2 GiB; past this, weights go to a file beside the graph.
 _IN_MEMORY_BYTES = 1_500_000_000
 
 
 def graph_model(model: LoadedModel) -> GraphModel:
-    """The model lowered to ONNX, built anew each time an engine asks."""
+    """The model for an engine. Nothing is built before the engine asks, and nothing is kept after."""
+    return _built(model) if model.own_graph is None else _own(model, model.own_graph)
+
+
+def _built(model: LoadedModel) -> GraphModel:
     description = model.description
+    size_bytes = sum(4 * prod(shape) for shape in tensor_shapes(description).values())
 
     def build(output: Output) -> bytes | Path:
-        if sum(_bytes(shape) for shape in _shapes(model)) < _IN_MEMORY_BYTES:
+        if size_bytes < _IN_MEMORY_BYTES:
             return build_onnx(description, model.weights, output)
         folder = Path(mkdtemp(prefix="tandem-graph-"))
         return write_onnx(description, model.weights, folder / "model.onnx", output)[0]
@@ -27,14 +40,28 @@ def graph_model(model: LoadedModel) -> GraphModel:
     return GraphModel(build=build, inputs=input_names(description), dims=description.dims, hidden=description.hidden)
 
 
-def _shapes(model: LoadedModel) -> list[tuple[int, ...]]:
-    from tandem.models.description import tensor_shapes
+def _own(model: LoadedModel, own: OwnGraph) -> GraphModel:
+    """Pooling and dense heads in numpy: a graph that someone else built is run as it is."""
+    d, weights = model.description, dict(model.weights)
 
-    return list(tensor_shapes(model.description).values())
+    def finish(result: NDArray[np.float32], batch: TokenBatch) -> NDArray[np.float32]:
+        if batch.output is Output.TOKENS:
+            if own.pooled:
+                raise BackendFailed(f"{own.path.name} gives one vector a text; token rows are not to be had from it")
+            return result
+        if not own.pooled:
+            skips = np.zeros_like(batch.lengths) if batch.skips is None else batch.skips
+            texts = zip(result, batch.lengths, skips, strict=True)
+            result = np.stack([pool(d, states[:length], int(skip)) for states, length, skip in texts])
+            result = project(d, weights, result)
+        return np.ascontiguousarray(result, np.float32)
 
-
-def _bytes(shape: tuple[int, ...]) -> int:
-    size = 4
-    for extent in shape:
-        size *= extent
-    return size
+    return GraphModel(
+        build=lambda output: own.path,
+        inputs=own.inputs,
+        dims=own.hidden if own.pooled else d.dims,
+        hidden=own.hidden,
+        wide=own.wide,
+        result=own.result,
+        finish=finish,
+    )

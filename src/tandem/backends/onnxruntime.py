@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.backends.base import BackendOptions, GraphModel, feeds
+from tandem.backends.base import BackendOptions, GraphModel
 from tandem.backends.quiet_onnxruntime import ort
 from tandem.types import Output, Tier, TokenBatch
 
@@ -38,10 +38,8 @@ class OnnxRuntimeBackend:
         self._sessions = {Output.POOLED: self._load(Output.POOLED)}
 
     def run(self, batch: TokenBatch) -> NDArray[np.float32]:
-        arrays = feeds(self._model.inputs, batch)
-        found = self._session(batch.output).run(None, dict(zip(self._model.inputs, arrays, strict=True)))
-        rows: NDArray[np.float32] = np.asarray(found[0], np.float32)
-        return rows
+        found = self._session(batch.output).run([self._model.result], self._model.feeds(batch))
+        return self._model.finish(np.asarray(found[0], np.float32), batch)
 
     def close(self) -> None:
         self._sessions.clear()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.backends.base import BackendOptions, GraphModel, feeds
+from tandem.backends.base import BackendOptions, GraphModel
 from tandem.backends.quiet_openvino import ov
 from tandem.types import Output, Tier, TokenBatch
 
@@ -49,13 +49,13 @@ class OpenVinoBackend:
 
     def run(self, batch: TokenBatch) -> NDArray[np.float32]:
         request = self._request(batch.output)
-        arrays = feeds(self._model.inputs, batch)
-        tensors = [ov.Tensor(array, shared_memory=True) for array in arrays]
-        for place, tensor in enumerate(tensors):
-            request.set_input_tensor(place, tensor)
+        # The arrays must outlive the run: a shared tensor does not hold them.
+        arrays = self._model.feeds(batch)
+        for name, array in arrays.items():
+            request.set_tensor(name, ov.Tensor(array, shared_memory=True))
         request.infer()
-        rows: NDArray[np.float32] = np.array(request.get_output_tensor(0).data, np.float32)
-        return rows
+        result: NDArray[np.float32] = np.array(request.get_tensor(self._model.result).data, np.float32)
+        return self._model.finish(result, batch)
 
     def close(self) -> None:
         self._compiled.clear()

@@ -27,7 +27,8 @@ from tandem.backends.graph_model import graph_model
 from tandem.backends.proof import probe_batch, prove
 from tandem.errors import TandemError
 from tandem.models.folder import ModelFolder
-from tandem.models.loaded import load_model
+from tandem.models.loaded import LoadedModel, load_model
+from tandem.types import TokenBatch
 
 log = logging.getLogger("tandem.backends")
 
@@ -75,10 +76,19 @@ def run_job(job: ProbeJob) -> Verdict:
     model = load_model(ModelFolder(path=Path(job.folder), name=job.name, source="folder"))
     backend = BACKENDS.get(job.backend)(graph_model(model), job.options)
     batch = probe_batch(model.tokenizer)
-    reference = model.reference(batch)
+    reference = reference_rows(model, batch)
     proof = prove(backend, batch, reference)
     why = f"cosine to the reference {proof.cosine:.7f}, {backend.tier} promises {proof.bound}"
     return Verdict(ok=proof.holds, why=why, cosine=proof.cosine, reference=reference.tobytes())
+
+
+def reference_rows(model: LoadedModel, batch: TokenBatch) -> NDArray[np.float32]:
+    """The fp32 reference's rows. A repository's own graph has no second implementation: another engine's fp32 stands
+    in for it, or OpenVINO's where the file is its own format."""
+    if model.own_graph is None:
+        return model.reference(batch)
+    engine = "openvino" if model.own_graph.path.suffix == ".xml" else "onnxruntime"
+    return BACKENDS.get(engine)(graph_model(model), BackendOptions()).run(batch)
 
 
 def _run_child(job: ProbeJob) -> Verdict:

@@ -104,8 +104,15 @@ class EncoderDescription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def tensor_shapes(description: EncoderDescription) -> dict[str, Shape]:
-    """Canonical name -> shape of every tensor of the encoder and its dense heads."""
+    """Canonical name -> shape of every tensor of the encoder and its dense heads; the heads' alone without layers."""
     d = description
+    shapes = _encoder_shapes(d) if d.layers else {}
+    for index, head in enumerate(d.dense):
+        shapes |= _linear_shapes(f"dense.{index}", head.out_features, head.in_features, bias=head.bias)
+    return shapes
+
+
+def _encoder_shapes(d: EncoderDescription) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {"embeddings.token.weight": (d.vocab_size, d.hidden)}
     if d.positions is Positions.LEARNED:
         shapes["embeddings.position.weight"] = (d.max_positions + d.position_offset, d.hidden)
@@ -118,8 +125,6 @@ def tensor_shapes(description: EncoderDescription) -> dict[str, Shape]:
         shapes |= _layer_shapes(d, index)
     if d.norm_placement is NormPlacement.PRE:
         shapes |= _norm_shapes(d, "final.norm")
-    for index, head in enumerate(d.dense):
-        shapes |= _linear_shapes(f"dense.{index}", head.out_features, head.in_features, bias=head.bias)
     return shapes
 
 

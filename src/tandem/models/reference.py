@@ -34,8 +34,8 @@ def forward(description: EncoderDescription, weights: Tensors, batch: TokenBatch
             row[: len(state)] = state
         return padded
     skips = np.zeros(len(texts), np.int32) if batch.skips is None else batch.skips
-    rows = [_pool(description, state, int(skip)) for state, skip in zip(states, skips, strict=True)]
-    return _project(description, weights, np.stack(rows))
+    rows = [pool(description, state, int(skip)) for state, skip in zip(states, skips, strict=True)]
+    return project(description, weights, np.stack(rows))
 
 
 def _encode(d: EncoderDescription, weights: Tensors, texts: list[NDArray[np.int32]]) -> list[Array]:
@@ -186,7 +186,8 @@ _ERF_BOTTOM = (
 )
 
 
-def _pool(d: EncoderDescription, states: Array, skip: int) -> Array:
+def pool(d: EncoderDescription, states: Array, skip: int) -> Array:
+    """One text's row [hidden * modes] from its hidden states [length, hidden]."""
     # A prompt that fills the whole text leaves nothing to pool; its last token then stands for it.
     start = min(skip, len(states) - 1)
     kept = states[start:]
@@ -202,7 +203,8 @@ def _pool(d: EncoderDescription, states: Array, skip: int) -> Array:
     return np.concatenate([modes[mode]() for mode in d.pooling])
 
 
-def _project(d: EncoderDescription, weights: Tensors, rows: Array) -> Array:
+def project(d: EncoderDescription, weights: Tensors, rows: Array) -> Array:
+    """The dense heads, one after the other, over rows [n, hidden * modes]."""
     for index, head in enumerate(d.dense):
         rows = _linear(weights, f"dense.{index}", rows)
         match head.activation:

@@ -59,7 +59,7 @@ def load_weights(folder: ModelFolder, description: EncoderDescription) -> Weight
     Raises ModelBroken for an unreadable or truncated file, ModelUnsupported when tensors are missing, have other
     shapes than the description says, or a dtype that is not read; the message names them.
     """
-    find = _finder(folder, description)
+    find = _finder(folder, description) if description.layers else str
     heads = [_open_head(folder, head) for head in description.dense]
     located: dict[str, _Located] = {}
     missing: list[str] = []
