@@ -95,7 +95,7 @@ def build_engine(
     model = load_model(folder)
     backend, device = build_backend(settings, model)
     limits = batch_limits(settings, model)
-    core = SchedulerCore(POLICIES.get(settings.policy)(limits), backend.streams)
+    core = SchedulerCore(POLICIES.get(settings.policy)(limits), backend.streams, limits)
     worker = InlineWorker(backend, clock)
     loop = SchedulerLoop(core, worker, clock, model.tokenizer.pad_id, observer or _unobserved)
     options = EngineOptions(

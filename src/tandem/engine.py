@@ -88,9 +88,9 @@ class Engine:
         await self._idle.wait()
 
     async def close(self) -> None:
-        """Free the device, once what runs has ended. Idempotent."""
+        """Refuse what waits, and free the device once what runs has ended. Idempotent."""
         self._draining = True
-        await asyncio.to_thread(self._loop.close)
+        await self._loop.close()
         self._intake.close()
 
     def _admit(self) -> None:

@@ -69,3 +69,12 @@ class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
         if each_bytes * by_tokens > self.max_bytes:
             by_tokens = int(self.max_bytes // each_bytes)
         return max(1, by_tokens)
+
+    def bound(self, plan: Plan, view: QueueView) -> Plan:
+        """``plan``, mended where it leaves out the anchor or passes a limit. One that keeps its word is unchanged."""
+        start = max(0, min(plan.start, view.anchor))
+        stop = min(len(view.lengths), max(plan.stop, view.anchor + 1))
+        width = max(min(plan.width, self.max_width), view.lengths[stop - 1])
+        fits = self.capacity(width)
+        stop = min(stop, max(view.anchor + 1, start + fits))
+        return Plan(max(start, stop - fits), stop, width)

@@ -49,12 +49,17 @@ class Group:
         if not self.future.done():
             self.future.set_exception(error)
 
+    def leave(self) -> None:
+        """Nobody awaits the future any more; an error in it counts as told, or asyncio would log it."""
+        if not self.future.cancel() and not self.future.cancelled():
+            self.future.exception()
+
 
 class Item:
     """One text in the queue. ``rank`` is the time at which its turn comes; ``skip``, the leading tokens that pooling
-    leaves out; ``taken``, whether it has left the window."""
+    leaves out; ``sequence``, its number in the window; ``taken``, whether it has left it."""
 
-    __slots__ = ("arrived_s", "group", "ids", "index", "length", "rank", "skip", "taken")
+    __slots__ = ("arrived_s", "group", "ids", "index", "length", "rank", "sequence", "skip", "taken")
 
     def __init__(self, group: Group, index: int, ids: TokenIds, skip: int) -> None:
         self.group = group
@@ -63,6 +68,7 @@ class Item:
         self.length = len(ids)
         self.skip = skip
         self.rank = 0.0
+        self.sequence = 0
         self.arrived_s = 0.0
         self.taken = False
 

@@ -11,12 +11,12 @@ Batch. The policy proposes a run of the window sorted by length that holds the a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from tandem.batching.base import BatchPolicy, QueueView
-from tandem.errors import BackendFailed, DeadlineExceeded
+from tandem.batching.base import BatchLimits, BatchPolicy, QueueView
+from tandem.errors import BackendFailed, DeadlineExceeded, TandemError
 from tandem.scheduling.base import Batch, Group, Item
 from tandem.scheduling.cost_model import CostModel
 from tandem.scheduling.window import Window
@@ -37,9 +37,10 @@ class Backlog(msgspec.Struct, frozen=True):
 class SchedulerCore:
     """The waiting texts and the rule that cuts batches from them."""
 
-    def __init__(self, policy: BatchPolicy, slots: int = 1) -> None:
-        """``slots``: batches that devices compute side by side."""
+    def __init__(self, policy: BatchPolicy, slots: int = 1, limits: BatchLimits | None = None) -> None:
+        """``slots``: batches that devices compute side by side. ``limits`` bound what the policy proposes."""
         self._policy = policy
+        self._limits = limits
         self._slots = slots
         self._windows = {output: Window() for output in Output}
         self.cost = CostModel()
@@ -78,6 +79,8 @@ class SchedulerCore:
         assert anchor is not None, "the most urgent window is not empty"
         view = QueueView(window.lengths, anchor, window.total_tokens, max(1, free_slots))
         plan = self._policy.plan(view, now)
+        if self._limits is not None:
+            plan = self._limits.bound(plan, view)
         return Batch(window.take(plan.start, plan.stop), plan.width, output)
 
     def finish(self, batch: Batch, outcome: Outcome) -> None:
@@ -92,15 +95,27 @@ class SchedulerCore:
         if len(batch.items) == 1:
             batch.items[0].group.fail(error)
         else:
-            self._again.extend(batch.halves())
+            # Before other halves: the way down to one bad text is the depth, not the size, of what shares its batch.
+            self._again.extendleft(reversed(batch.halves()))
 
-    def drop(self, group: Group) -> None:
-        """Forget a group's waiting items: its caller left."""
-        self._windows[group.output].drop(group)
+    def drop(self, items: Sequence[Item]) -> None:
+        """Forget those of a group's items that still wait: its caller left, or one of them failed."""
+        if items:
+            self._windows[items[0].group.output].drop(items)
+
+    def fail_all(self, error: TandemError) -> None:
+        """Fail every group that has a waiting item, and forget the items."""
+        waiting = [item for batch in self._again for item in batch.items]
+        self._again.clear()
+        for window in self._windows.values():
+            waiting += window.take(0, len(window))
+        for item in waiting:
+            item.group.fail(error)
 
     def backlog(self) -> Backlog:
-        texts = sum(map(len, self._windows.values()))
+        texts = sum(map(len, self._windows.values())) + sum(len(batch.items) for batch in self._again)
         tokens = sum(window.total_tokens for window in self._windows.values())
+        tokens += sum(batch.tokens for batch in self._again)
         seconds = (tokens + self._running_tokens) * self.cost.token_s / self._slots
         return Backlog(texts, tokens, seconds)
 
@@ -110,6 +125,6 @@ class SchedulerCore:
 
 
 def _gone(group: Group, now: float) -> bool:
-    if group.deadline_s is not None and now > group.deadline_s:
+    if group.deadline_s is not None and now >= group.deadline_s:
         group.fail(DeadlineExceeded("the request's deadline passed before its turn came"))
     return group.departed

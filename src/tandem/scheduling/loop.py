@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
 from tandem.clock import Clock
-from tandem.errors import BackendFailed
+from tandem.errors import BackendFailed, Draining, NotReady
 from tandem.scheduling.base import Batch, Group, Item
 from tandem.scheduling.core import SchedulerCore
 from tandem.types import Outcome, Output, TokenBatch
 from tandem.workers.base import Done, Worker
 
 Observer = Callable[[Outcome], None]
+
+# Batches in a row that must fail before the device is called unhealthy.
+_FAILURES = 2
 
 
 class SchedulerLoop:
@@ -33,6 +38,8 @@ class SchedulerLoop:
         self._observer = observer
         self._outstanding = 0
         self._failure = ""
+        self._failures = 0
+        self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, group: Group, items: Sequence[Item]) -> None:
@@ -40,15 +47,15 @@ class SchedulerLoop:
 
         Raises the tree's service errors.
         """
-        self._loop = asyncio.get_running_loop()
+        self._enter()
         self.core.add(items, self._clock.now())
-        self._pump()
         try:
+            self._pump()
             await group.future
-        except asyncio.CancelledError:
-            group.future.cancel()
-            self.core.drop(group)
-            raise
+        finally:
+            if group.pending:
+                group.leave()
+                self.core.drop(items)
 
     async def warm(self, shapes: Sequence[tuple[int, int]]) -> None:
         """Run a batch of each shape (n, s) on every stream. Raises BackendFailed when one fails."""
@@ -59,25 +66,39 @@ class SchedulerLoop:
                     raise BackendFailed(done.error or "the forward pass failed")
 
     def health(self) -> tuple[bool, str]:
-        """False and why when the last batch failed."""
-        return not self._failure, self._failure or "batches come back"
+        """False and why when the last two batches failed. One alone may be a bad text's fault, and after the halving
+        of its batch a good one has always run."""
+        return self._failures < _FAILURES, self._failure or "batches come back"
 
-    def close(self) -> None:
-        """Free the device once what runs has ended. Blocks; call from a thread."""
-        self._worker.close()
+    async def close(self) -> None:
+        """Fail what waits, let what runs end, free the device. Idempotent."""
+        self._closed = True
+        self._pump()
+        await asyncio.to_thread(self._worker.close)
+
+    def _enter(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise Draining("the engine is closed")
+        if loop is not self._loop and self._outstanding:
+            raise NotReady("the engine has work in another event loop; keep to one loop, or use Embedder")
+        self._loop = loop
 
     async def _one(self, batch: TokenBatch) -> Done:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Done] = loop.create_future()
 
-        def from_any_thread(done: Done) -> None:
-            loop.call_soon_threadsafe(future.set_result, done)
+        def settle(done: Done) -> None:
+            if not future.done():
+                future.set_result(done)
 
-        self._worker.submit(batch, from_any_thread)
+        self._worker.submit(batch, lambda done: _call(loop, settle, done))
         return await future
 
     def _pump(self) -> None:
         """Give workers all they have room for."""
+        if self._closed:
+            self.core.fail_all(Draining("the engine was closed before this was computed"))
         while (free := self._worker.slots + 1 - self._outstanding) > 0:
             batch = self.core.next(self._clock.now(), max(1, free - 1))
             if batch is None:
@@ -87,13 +108,8 @@ class SchedulerLoop:
 
     def _on_done(self, batch: Batch) -> Callable[[Done], None]:
         loop = self._loop
-        assert loop is not None
-
-        def from_any_thread(done: Done) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._done, batch, done)
-
-        return from_any_thread
+        assert loop is not None, "only run() fills the queue"
+        return lambda done: _call(loop, self._done, batch, done)
 
     def _done(self, batch: Batch, done: Done) -> None:
         self._outstanding -= 1
@@ -101,9 +117,11 @@ class SchedulerLoop:
         self.core.finish(batch, outcome)
         if done.rows is None:
             self._failure = done.error or "the forward pass failed"
+            self._failures += 1
             self.core.failed(batch, BackendFailed(self._failure))
         else:
             self._failure = ""
+            self._failures = 0
             self._settle(batch, done)
         self._pump()
         self._observer(outcome)
@@ -114,3 +132,9 @@ class SchedulerLoop:
         for place, item in enumerate(batch.items):
             row = rows[place, : item.length] if batch.output is Output.TOKENS else rows[place]
             item.group.settle(item.index, row, outcome.started_s - item.arrived_s, outcome.seconds)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
+    """From any thread: call ``function`` in the loop. A loop that is closed has nobody left who waits."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *args)

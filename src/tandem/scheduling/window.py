@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from heapq import heappop, heappush
 
-from tandem.scheduling.base import Group, Item
+from tandem.scheduling.base import Item
 
 
 class Window:
@@ -24,7 +25,8 @@ class Window:
 
     def add(self, item: Item) -> None:
         self._sequence += 1
-        key = (item.length, self._sequence)
+        item.sequence = self._sequence
+        key = (item.length, item.sequence)
         place = bisect_left(self._keys, key)
         self._keys.insert(place, key)
         self.lengths.insert(place, item.length)
@@ -55,12 +57,12 @@ class Window:
             self.total_tokens -= item.length
         return items
 
-    def drop(self, group: Group) -> None:
-        """Remove a group's items. Costs a pass over all that waits, which a caller who leaves is rare enough for."""
-        keep = [place for place, item in enumerate(self._items) if item.group is not group]
-        for item in self._items:
-            item.taken = item.group is group
-        self._keys = [self._keys[place] for place in keep]
-        self._items = [self._items[place] for place in keep]
-        self.lengths = [item.length for item in self._items]
-        self.total_tokens = sum(self.lengths)
+    def drop(self, items: Iterable[Item]) -> None:
+        """Remove those of ``items``, all of them added before, that still wait.
+
+        Costs what adding did, whatever else waits: callers leave in crowds, and just when the queue is long.
+        """
+        for item in items:
+            if not item.taken:
+                place = bisect_left(self._keys, (item.length, item.sequence))
+                self.take(place, place + 1)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tandem.backends.base import Backend
 from tandem.clock import Clock
-from tandem.types import Outcome, TokenBatch
+from tandem.types import Outcome, Output, TokenBatch
 from tandem.workers.base import Done
 
 log = logging.getLogger("tandem.workers")
+
+# A forward pass that takes longer has hung.
+_CLOSE_S = 60.0
 
 _Job = tuple[TokenBatch, Callable[[Done], None]]
 
@@ -28,20 +32,34 @@ class InlineWorker:
         self._backend = backend
         self._clock = clock
         self._inbox: SimpleQueue[_Job | None] = SimpleQueue()
+        self._closed = False
+        self._closing = Lock()
+        self._told = ""
         self._threads = [Thread(target=self._serve, name=f"tandem-{device_id}-{i}") for i in range(self.slots)]
         for thread in self._threads:
             thread.daemon = True  # a forward pass that hangs must not keep the process from ending
             thread.start()
 
     def submit(self, batch: TokenBatch, on_done: Callable[[Done], None]) -> None:
-        self._inbox.put((batch, on_done))
+        with self._closing:
+            if not self._closed:
+                self._inbox.put((batch, on_done))
+                return
+        now = self._clock.now()
+        on_done(Done(self._outcome(batch, now, False), error="the device is closed"))
 
     def close(self) -> None:
-        for _ in self._threads:
-            self._inbox.put(None)
+        with self._closing:
+            if not self._closed:
+                for _ in self._threads:
+                    self._inbox.put(None)
+            self._closed = True
         for thread in self._threads:
-            thread.join()
-        self._backend.close()
+            thread.join(_CLOSE_S)
+        if any(thread.is_alive() for thread in self._threads):
+            log.error("%s: a forward pass has not ended in %g s; its model is not freed", self.device_id, _CLOSE_S)
+        else:
+            self._backend.close()
 
     def _serve(self) -> None:
         while (job := self._inbox.get()) is not None:
@@ -53,13 +71,17 @@ class InlineWorker:
         rows, error = None, None
         try:
             rows = self._backend.run(batch)
-            if not np.isfinite(rows.sum()):
-                rows, error = None, "the forward pass gave a vector that is not finite"
+            error = _fault(rows, batch)
         # The worker's boundary: whatever an engine throws must reach the caller as an error, not end this thread.
         except Exception as failure:
-            log.exception("%s: a batch of shape %s failed", self.device_id, batch.ids.shape)
             error = f"the forward pass failed: {failure}"
-        return Done(self._outcome(batch, started_s, error is None), rows, error)
+            # A batch that fails is run again in halves; one traceback will do.
+            if error == self._told:
+                log.error("%s: a batch of shape %s: %s", self.device_id, batch.ids.shape, error)
+            else:
+                log.exception("%s: a batch of shape %s failed", self.device_id, batch.ids.shape)
+            self._told = error
+        return Done(self._outcome(batch, started_s, error is None), None if error else rows, error)
 
     def _outcome(self, batch: TokenBatch, started_s: float, ok: bool) -> Outcome:
         lengths = batch.lengths.astype(np.int64)
@@ -73,3 +95,14 @@ class InlineWorker:
             finished_s=self._clock.now(),
             ok=ok,
         )
+
+
+def _fault(rows: NDArray[np.float32], batch: TokenBatch) -> str | None:
+    """What is wrong with a backend's answer. A token's row past its text's length may hold anything."""
+    n, s = batch.ids.shape
+    if rows.shape[: rows.ndim - 1] != ((n, s) if batch.output is Output.TOKENS else (n,)):
+        return f"the forward pass gave an array of shape {rows.shape} for a batch of shape {batch.ids.shape}"
+    finite = np.isfinite(rows).all(axis=-1)
+    if batch.output is Output.TOKENS:
+        finite |= np.arange(s) >= batch.lengths[:, None]
+    return None if finite.all() else "the forward pass gave a vector that is not finite"
