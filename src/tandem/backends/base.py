@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -41,13 +42,14 @@ def as_rows(result: NDArray[np.float32], batch: TokenBatch) -> NDArray[np.float3
 class GraphModel(msgspec.Struct, frozen=True, kw_only=True):
     """A model as a graph, for engines that run graphs.
 
-    ``build`` gives the graph for an output: serialised ONNX, or a file (ONNX, or OpenVINO's XML). ``inputs`` are those
+    ``build`` gives the graph for an output as a file (ONNX, or OpenVINO's XML) that is there until the context ends: an
+    engine maps its weights from it, and serialised in memory they would be there twice. ``inputs`` are those
     it takes, of ``input_ids`` [n, s], ``lengths`` [n], ``skips`` [n], ``attention_mask`` [n, s], ``token_type_ids``
     [n, s] and ``position_ids`` [n, s]; int32, or int64 where ``wide``. ``result`` names the output to take, float32,
     and ``finish`` makes of it what ``Backend.run`` returns.
     """
 
-    build: Callable[[Output], bytes | Path]
+    build: Callable[[Output], AbstractContextManager[Path]]
     inputs: tuple[str, ...]
     dims: int
     hidden: int

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from math import prod
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tandem.backends.base import GraphModel
-from tandem.backends.graph import build_onnx, input_names, write_onnx
+from tandem.backends.graph import input_names, write_onnx
 from tandem.errors import BackendFailed
-from tandem.models.description import tensor_shapes
 from tandem.models.loaded import LoadedModel
 from tandem.models.own_graph import OwnGraph
 from tandem.models.reference import pool, project
 from tandem.types import Output, TokenBatch
-
-# Protobuf ends at 2 GiB; past this, weights go to a file beside the graph.
-_IN_MEMORY_BYTES = 1_500_000_000
 
 
 def graph_model(model: LoadedModel) -> GraphModel:
@@ -29,13 +26,11 @@ def graph_model(model: LoadedModel) -> GraphModel:
 
 def _built(model: LoadedModel) -> GraphModel:
     description = model.description
-    size_bytes = sum(4 * prod(shape) for shape in tensor_shapes(description).values())
 
-    def build(output: Output) -> bytes | Path:
-        if size_bytes < _IN_MEMORY_BYTES:
-            return build_onnx(description, model.weights, output)
-        folder = Path(mkdtemp(prefix="tandem-graph-"))
-        return write_onnx(description, model.weights, folder / "model.onnx", output)[0]
+    @contextmanager
+    def build(output: Output) -> Iterator[Path]:
+        with TemporaryDirectory(prefix="tandem-graph-") as folder:
+            yield write_onnx(description, model.weights, Path(folder) / "model.onnx", output)[0]
 
     return GraphModel(build=build, inputs=input_names(description), dims=description.dims, hidden=description.hidden)
 
@@ -57,7 +52,7 @@ def _own(model: LoadedModel, own: OwnGraph) -> GraphModel:
         return np.ascontiguousarray(result, np.float32)
 
     return GraphModel(
-        build=lambda output: own.path,
+        build=lambda output: nullcontext(own.path),
         inputs=own.inputs,
         dims=own.hidden if own.pooled else d.dims,
         hidden=own.hidden,

@@ -51,6 +51,5 @@ class OnnxRuntimeBackend:
             return self._sessions[output]
 
     def _load(self, output: Output) -> Any:
-        graph = self._model.build(output)
-        source = graph if isinstance(graph, bytes) else str(graph)
-        return ort.InferenceSession(source, self._options, providers=["CPUExecutionProvider"])
+        with self._model.build(output) as path:
+            return ort.InferenceSession(str(path), self._options, providers=["CPUExecutionProvider"])

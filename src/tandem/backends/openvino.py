@@ -72,6 +72,5 @@ class OpenVinoBackend:
         return found
 
     def _compile(self, output: Output) -> Any:
-        graph = self._model.build(output)
-        model = self._core.read_model(graph, b"") if isinstance(graph, bytes) else self._core.read_model(str(graph))
-        return self._core.compile_model(model, "CPU", self._config)
+        with self._model.build(output) as path:
+            return self._core.compile_model(self._core.read_model(path), "CPU", self._config)
