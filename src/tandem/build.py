@@ -91,11 +91,14 @@ def build_engine(
     Takes seconds, more when the model must be fetched. Raises ModelError, ConfigError, BackendFailed.
     """
     clock = clock or SystemClock()
+    make_policy = POLICIES.get(settings.policy)
+    if settings.backend not in ("auto", FAKE):
+        BACKENDS.get(settings.backend)
     folder = find_model(settings.model, source_options(settings), progress)
     model = load_model(folder)
     backend, device = build_backend(settings, model)
     limits = batch_limits(settings, model)
-    core = SchedulerCore(POLICIES.get(settings.policy)(limits), backend.streams, limits)
+    core = SchedulerCore(make_policy(limits), backend.streams, limits)
     worker = InlineWorker(backend, clock)
     loop = SchedulerLoop(core, worker, clock, model.tokenizer.pad_id, observer or _unobserved)
     options = EngineOptions(

@@ -41,7 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     precision: Annotated[
         str,
         Meta(
-            pattern="^(auto|fp32|bf16)$",
+            pattern=r"\A(auto|fp32|bf16)\Z",
             description="Precision tier: fp32, bf16, or auto (bf16 where the CPU computes it natively, else fp32).",
         ),
     ] = "auto"
@@ -65,7 +65,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(gt=0, description="Requests accepted at once; one more is answered 429.")
     ] = 1024
     max_queue_s: Annotated[
-        float, Meta(gt=0, description="Longest predicted wait; a request that would wait longer is answered 429.")
+        float,
+        Meta(
+            gt=0,
+            description="Longest predicted queue; while it is longer, requests are answered 429: background ones from "
+            "half of it, critical ones from twice it.",
+        ),
     ] = 30.0
     auto_truncate: Annotated[
         bool, Meta(description="Cut over-long texts where the request does not say; off refuses them.")
@@ -158,6 +163,13 @@ def load_settings(
     settings = msgspec.convert(values, Settings, strict=False)
     if bool(settings.tls_cert_file) != bool(settings.tls_key_file):
         raise ConfigError("tls_cert_file and tls_key_file go together; one of them is not set")
+    return settings
+
+
+def checked(settings: Settings) -> Settings:
+    """Settings that were made in code, which msgspec does not check. Raises ConfigError naming the first wrong one."""
+    for row in SETTINGS:
+        _check(row.name, msgspec.to_builtins(getattr(settings, row.name)), "settings")
     return settings
 
 

@@ -7,6 +7,8 @@ thread; ``embed`` waits for it, ``aembed`` awaits it, and there is one way throu
 from __future__ import annotations
 
 import asyncio
+import math
+import sys
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
@@ -17,7 +19,7 @@ import msgspec
 import numpy as np
 
 from tandem.build import build_engine
-from tandem.config import DEFAULT_MODEL, Settings
+from tandem.config import Settings, checked
 from tandem.errors import NotReady
 from tandem.intake import ModelInfo
 from tandem.types import EmbedRequest, Rows
@@ -33,20 +35,25 @@ class Embedder:
     """Texts to vectors. Use it as a context manager, or call ``close``. ``engine`` lives on a loop of its own."""
 
     def __init__(
-        self, model: str = DEFAULT_MODEL, *, precision: str = "auto", settings: Settings | None = None
+        self, model: str | None = None, *, precision: str | None = None, settings: Settings | None = None
     ) -> None:
         """Load a model: a folder, a Hugging Face id or a short name. Blocks for seconds, longer if it is fetched.
 
-        ``settings`` is for all else; ``model`` and ``precision`` win over it. Raises ModelError, ConfigError,
-        BackendFailed.
+        ``settings`` is for all else, and for what is not given here; the default model and precision are its defaults.
+        Raises ModelError, ConfigError, BackendFailed.
         """
-        base = settings or Settings()
-        self.engine = build_engine(msgspec.structs.replace(base, model=model, precision=precision))
+        self.engine = build_engine(_settings(settings or Settings(), model, precision))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tandem-engine", daemon=True)
         self._thread.start()
+        self._calls: set[asyncio.Task[Any]] = set()
         self._closed = False
-        self._submit(self.engine.start()).result()
+        self._door = threading.Lock()
+        try:
+            self._submit(self.engine.start()).result()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def model(self) -> ModelInfo:
@@ -84,7 +91,13 @@ class Embedder:
             dimensions=dimensions,
             truncate=truncate,
         )
-        return self._start(texts, options).result()
+        future = self._start(texts, options)
+        try:
+            return future.result()
+        except BaseException:
+            # Ctrl-C: nobody waits for the rest of a long list.
+            future.cancel()
+            raise
 
     async def aembed(
         self,
@@ -108,14 +121,18 @@ class Embedder:
         return await asyncio.wrap_future(self._start(texts, options))
 
     def close(self) -> None:
-        """Finish what is under way, free the model, end the thread. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
-        self._submit(self.engine.close()).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """Finish what is under way, free the model, end the thread. Idempotent; safe from any thread but the engine's.
+
+        Calls that begin later raise NotReady.
+        """
+        with self._door:
+            first, self._closed = not self._closed, True
+        if first:
+            self._submit(self._finish()).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.close()
+        if first:
+            self._loop.close()
 
     def __enter__(self) -> Self:
         return self
@@ -132,18 +149,37 @@ class Embedder:
         await asyncio.to_thread(self.close)
 
     def _start(self, texts: str | Sequence[str], options: EmbedRequest) -> Future[Rows]:
-        if self._closed:
-            raise NotReady("this Embedder is closed")
-        return self._submit(self._embed(texts, options))
+        with self._door:
+            if self._closed:
+                raise NotReady("this Embedder is closed")
+            return self._submit(self._embed(texts, options))
+
+    async def _finish(self) -> None:
+        # Every call that _start let in has been a task before this one.
+        if self._calls:
+            await asyncio.wait(self._calls)
+        await self.engine.close()
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _embed(self, texts: str | Sequence[str], options: EmbedRequest) -> Rows:
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        self._calls.add(task)
+        try:
+            return await self._rows(texts, options)
+        finally:
+            self._calls.discard(task)
+
+    async def _rows(self, texts: str | Sequence[str], options: EmbedRequest) -> Rows:
         if isinstance(texts, str):
             row: Rows = (await self._chunk([texts], options))[0]
             return row
-        rows = np.empty((len(texts), options.dimensions or self.dimensions), np.float32)
+        wanted = options.dimensions
+        # The engine refuses what is out of range, but memory for it must not be taken first.
+        width = wanted if wanted is not None and 0 < wanted < self.dimensions else self.dimensions
+        rows = np.empty((len(texts), width), np.float32)
         places = iter(range(0, len(texts), _CHUNK))
 
         async def work() -> None:
@@ -162,3 +198,16 @@ class Embedder:
         result = await self.engine.embed(msgspec.structs.replace(options, inputs=list(texts)))
         assert isinstance(result.rows, np.ndarray)
         return result.rows
+
+
+def _settings(base: Settings, model: str | None, precision: str | None) -> Settings:
+    """Without the limits of admission: who calls a library waits for it, and takes no "try again later"."""
+    return checked(
+        msgspec.structs.replace(
+            base,
+            model=base.model if model is None else model,
+            precision=base.precision if precision is None else precision,
+            max_concurrent_requests=sys.maxsize,
+            max_queue_s=math.inf,
+        )
+    )

@@ -7,6 +7,7 @@ leaves, whose texts are then dropped from the queue.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -19,12 +20,16 @@ from tandem.models.tokenizer import Encoded, TextTokenizer
 from tandem.scheduling.base import Group, Item
 from tandem.scheduling.core import Backlog
 from tandem.scheduling.loop import SchedulerLoop
-from tandem.types import EmbedRequest, EmbedResult, Output, Rows, StageTimes
+from tandem.types import EmbedRequest, EmbedResult, Output, Priority, Rows, StageTimes
+
+# Of ``max_queue_s``, what a class may fill: when there is too much to do, background work is refused first, and what
+# is critical overtakes the rest of the queue anyway.
+QUEUE_SHARE = {Priority.CRITICAL: 2.0, Priority.NORMAL: 1.0, Priority.BACKGROUND: 0.5}
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """``max_queue_s``: the longest predicted wait that a new request is accepted with. ``warm_shapes``: (n, s) of the
-    batches that ``start`` runs."""
+    """``max_queue_s``: the longest predicted wait that a normal request is accepted with. ``warm_shapes``: (n, s) of
+    the batches that ``start`` runs."""
 
     max_concurrent_requests: int = 1024
     max_queue_s: float = 30.0
@@ -60,11 +65,14 @@ class Engine:
 
     async def embed(self, request: EmbedRequest) -> EmbedResult:
         """Compute a request. Raises RequestError for what the caller can mend, ServiceError for the rest."""
-        self._admit()
+        self._admit(request)
         self._inflight += 1
         self._idle.clear()
         try:
-            return await self._embed(request)
+            async with asyncio.timeout(request.timeout_s):
+                return await self._embed(request, self._check_queue)
+        except TimeoutError as error:
+            raise DeadlineExceeded("the request's deadline passed before it was computed") from error
         finally:
             self._inflight -= 1
             if not self._inflight:
@@ -72,7 +80,7 @@ class Engine:
 
     async def probe(self) -> None:
         """One real forward pass of one short text, past admission. Raises ServiceError."""
-        await self._embed(EmbedRequest(inputs=["ready?"]))
+        await self._embed(EmbedRequest(inputs=["ready?"], priority=Priority.CRITICAL), _unchecked)
 
     async def start(self) -> None:
         """Run the common shapes, so that no request pays for an engine's first sight of them. Raises ServiceError."""
@@ -93,26 +101,36 @@ class Engine:
         await self._loop.close()
         self._intake.close()
 
-    def _admit(self) -> None:
+    def _admit(self, request: EmbedRequest) -> None:
         if self._draining:
             raise Draining("the server is shutting down", retry_after_s=1.0)
-        limit = self._options
-        backlog = self.backlog()
-        if self._inflight >= limit.max_concurrent_requests:
-            reason = f"{self._inflight} requests are under way, the limit is {limit.max_concurrent_requests}"
-        # An empty queue takes a request of any size: one that is too big on its own would never fit.
-        elif backlog.predicted_s > limit.max_queue_s and backlog.queued_texts:
-            reason = f"the queue is predicted to take {backlog.predicted_s:.1f} s, the limit is {limit.max_queue_s:g} s"
-        else:
-            return
-        raise Overloaded(f"overloaded: {reason}; try again later", retry_after_s=max(1.0, backlog.predicted_s / 2))
+        limit = self._options.max_concurrent_requests
+        if self._inflight >= limit:
+            raise self._overloaded(f"{self._inflight} requests are under way, the limit is {limit}")
+        self._check_queue(request)
 
-    async def _embed(self, request: EmbedRequest) -> EmbedResult:
+    def _check_queue(self, request: EmbedRequest) -> None:
+        limit_s = self._options.max_queue_s * QUEUE_SHARE[request.priority]
+        backlog = self.backlog()
+        # An empty queue takes a request of any size: one that is too big on its own would never fit.
+        if backlog.predicted_s > limit_s and backlog.queued_texts:
+            name = request.priority.name.lower()
+            raise self._overloaded(
+                f"the queue is predicted to take {backlog.predicted_s:.1f} s, the limit for {name} is {limit_s:g} s"
+            )
+
+    def _overloaded(self, reason: str) -> Overloaded:
+        seconds = max(1.0, self.backlog().predicted_s / 2)
+        return Overloaded(f"overloaded: {reason}; try again later", retry_after_s=seconds)
+
+    async def _embed(self, request: EmbedRequest, check: Callable[[EmbedRequest], None]) -> EmbedResult:
         started_s = self._clock.now()
         encoded = await self._intake.encode(request)
+        # Again: many requests may have come in while the queue was empty, and tokenized since.
+        check(request)
         tokenized_s = self._clock.now()
         group, items = _group(request, encoded, started_s)
-        await self._run(group, items)
+        await self._loop.run(group, items)
         rows = _finish(request, group, self.model)
         n = len(items)
         times = StageTimes(
@@ -123,15 +141,9 @@ class Engine:
         )
         return EmbedResult(rows, [item.length for item in items], times)
 
-    async def _run(self, group: Group, items: list[Item]) -> None:
-        if group.deadline_s is None:
-            await self._loop.run(group, items)
-            return
-        try:
-            async with asyncio.timeout(max(0.0, group.deadline_s - self._clock.now())):
-                await self._loop.run(group, items)
-        except TimeoutError as error:
-            raise DeadlineExceeded("the request's deadline passed before it was computed") from error
+
+def _unchecked(request: EmbedRequest) -> None:
+    """Let in whatever the queue."""
 
 
 def _group(request: EmbedRequest, encoded: Encoded, now: float) -> tuple[Group, list[Item]]:

@@ -12,6 +12,7 @@ import msgspec
 
 from tandem.errors import InvalidInput
 from tandem.models.tokenizer import Encoded, TextTokenizer
+from tandem.models.tokenizer_checks import check_strings
 from tandem.types import EmbedRequest, Tier, TokenIds
 
 # A text of this many characters tokenizes in the time that a hop to a thread and back takes, about 100 microseconds.
@@ -61,10 +62,12 @@ class Intake:
         prompt = self._prompt(request)
         if isinstance(inputs[0], str):
             texts = cast("Sequence[str]", inputs)
+            check_strings(texts)
             size = len(prompt) * len(texts) + sum(map(len, texts))
             work = partial(self._tokenizer.encode, texts, prompt=prompt, truncate=truncate, direction=direction)
         else:
             rows = cast("Sequence[TokenIds]", inputs)
+            _check_rows(rows)
             size = sum(map(len, rows))
             work = partial(self._tokenizer.from_ids, rows, prompt=prompt, truncate=truncate, direction=direction)
         if size <= _INLINE_CHARS:
@@ -87,3 +90,13 @@ class Intake:
         wanted = request.dimensions
         if wanted is not None and not 1 <= wanted <= self._model.dims:
             raise InvalidInput(f"dimensions must be from 1 to {self._model.dims}, got {wanted}", param="dimensions")
+
+
+def _check_rows(rows: Sequence[object]) -> None:
+    """Raise InvalidInput for the first item that is no list. What is in them the tokenizer checks."""
+    if set(map(type, rows)) <= {list, tuple}:
+        return
+    for index, row in enumerate(rows):
+        if not isinstance(row, list | tuple):
+            kind = type(row).__name__
+            raise InvalidInput(f"input {index} is of type {kind}; an input is a text, or all are lists of token ids")
