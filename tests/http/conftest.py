@@ -10,8 +10,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from tandem.build import build_engine
 from tandem.clock import SystemClock
+from tandem.config import Settings
+from tandem.engine import Engine
 from tandem.errors import InvalidInput, TextTooLong
+from tandem.models.folder import ModelFolder
 from tandem.models.tokenizer import Piece
 from tandem.server.app import App
 from tandem.server.options import ServerOptions
@@ -19,6 +23,8 @@ from tandem.telemetry import Metrics
 from tandem.types import EmbedRequest, EmbedResult, Output, Rows, StageTimes, Tier
 
 DIMS, VOCAB, MAX_TOKENS = 8, 1000, 16
+MODEL = "all-MiniLM-L6-v2"
+"""What the real engine serves its model as."""
 
 OPTIONS = ServerOptions(
     served_model_names=(),
@@ -42,6 +48,19 @@ OPTIONS = ServerOptions(
     access_log=False,
 )
 """Limits a test can reach; what a test is about it replaces by name."""
+
+
+@pytest.fixture(scope="session")
+def new_engine(minilm_folder: ModelFolder) -> Callable[[], Engine]:
+    """Makes engines with the real tokenizer and a device that computes nothing."""
+    settings = Settings(
+        model=str(minilm_folder.path),
+        served_model_name=(MODEL,),
+        backend="fake",
+        use_hub=False,
+        use_package_index=False,
+    )
+    return lambda: build_engine(settings)
 
 
 class FakeModel(msgspec.Struct, frozen=True):

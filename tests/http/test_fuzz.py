@@ -2,22 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from tests.http.conftest import Server
+from tandem.engine import Engine
+from tests.http.conftest import OPTIONS
+from tests.http.loopback import loopback
 
-_server = Server({"max_batch_items": 64})
-_server.app.readiness.started()
-schema = schemathesis.openapi.from_asgi("/openapi.json", _server.app)
+EXAMPLES = 40
+OPERATIONS = [
+    ("POST", "/v1/embeddings"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/{model}"),
+    ("POST", "/embed"),
+    ("POST", "/embed_all"),
+    ("POST", "/similarity"),
+    ("POST", "/tokenize"),
+    ("POST", "/decode"),
+    ("GET", "/info"),
+    ("POST", "/v2/embed"),
+    ("GET", "/livez"),
+    ("GET", "/readyz"),
+    ("GET", "/health"),
+    ("GET", "/metrics"),
+]
 
 
-@schema.parametrize()
-@settings(max_examples=15, suppress_health_check=list(HealthCheck))
-def test_no_request_breaks_the_server_or_its_promises(case: schemathesis.Case[Any]) -> None:
-    # Left out: that a request which fits the schema is accepted. A schema can not say what the tokenizer knows: which
-    # ids there are, and how long a text may be.
-    case.call_and_validate(excluded_checks=[positive_data_acceptance])
+@pytest.fixture(scope="module")
+def specification(new_engine: Callable[[], Engine]) -> Iterator[Any]:
+    """What a real server, with the real engine and tokenizer, says of itself."""
+    with loopback(new_engine(), msgspec.structs.replace(OPTIONS, max_batch_items=64)) as server:
+        yield schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+
+
+CASES = [
+    *((method, path, GenerationMode.POSITIVE) for method, path in OPERATIONS),
+    *((method, path, GenerationMode.NEGATIVE) for method, path in OPERATIONS if method == "POST"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "mode"), CASES)
+def test_no_request_breaks_the_server_or_its_promises(
+    specification: Any, method: str, path: str, mode: GenerationMode
+) -> None:
+    operation = specification[path][method]
+
+    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+    @given(operation.as_strategy(generation_mode=mode))
+    def check(case: schemathesis.Case[Any]) -> None:
+        # Left out: that a request which fits the schema is accepted. A schema can not say what the tokenizer knows:
+        # which ids there are, and how long a text may be.
+        case.call_and_validate(excluded_checks=[positive_data_acceptance])
+
+    check()
+
+
+def test_every_operation_is_tried(specification: Any) -> None:
+    known = {(operation.ok().method.upper(), operation.ok().path) for operation in specification.get_all_operations()}
+    assert known == set(OPERATIONS)

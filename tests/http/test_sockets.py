@@ -20,34 +20,17 @@ from langchain_openai import OpenAIEmbeddings
 from openai import BadRequestError, NotFoundError, OpenAI
 from pydantic import SecretStr
 
-from tandem.build import build_engine
 from tandem.clock import SystemClock
-from tandem.config import Settings
 from tandem.engine import Engine
 from tandem.errors import ConfigError
-from tandem.models.folder import ModelFolder
 from tandem.server import App, HttpServer, listen
 from tandem.telemetry import Metrics
-from tests.http.conftest import OPTIONS
+from tests.http.conftest import MODEL, OPTIONS
 from tests.http.loopback import Loopback, loopback, read_reply
 
 DIMS = 16
-MODEL = "all-MiniLM-L6-v2"
 BODY = b'{"input": "hello"}'
 POST = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-
-
-@pytest.fixture(scope="session")
-def new_engine(minilm_folder: ModelFolder) -> Callable[[], Engine]:
-    """Makes engines with the real tokenizer and a device that computes nothing."""
-    settings = Settings(
-        model=str(minilm_folder.path),
-        served_model_name=(MODEL,),
-        backend="fake",
-        use_hub=False,
-        use_package_index=False,
-    )
-    return lambda: build_engine(settings)
 
 
 @pytest.fixture(scope="session")
