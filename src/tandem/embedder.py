@@ -7,6 +7,7 @@ thread; ``embed`` waits for it, ``aembed`` awaits it, and there is one way throu
 from __future__ import annotations
 
 import asyncio
+import atexit
 import math
 import sys
 import threading
@@ -49,6 +50,8 @@ class Embedder:
         self._calls: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._door = threading.Lock()
+        # A thread that the interpreter's end finds inside an engine's native code aborts the process.
+        atexit.register(self.engine.halt)
         try:
             self._submit(self.engine.start()).result()
         except BaseException:
@@ -133,6 +136,7 @@ class Embedder:
         self._thread.join()
         if first:
             self._loop.close()
+            atexit.unregister(self.engine.halt)
 
     def __enter__(self) -> Self:
         return self

@@ -101,6 +101,11 @@ class Engine:
         await self._loop.close()
         self._intake.close()
 
+    def halt(self) -> None:
+        """End the device's threads without the event loop, for a process that ends without ``close``. Blocks."""
+        self._draining = True
+        self._loop.halt()
+
     def _admit(self, request: EmbedRequest) -> None:
         if self._draining:
             raise Draining("the server is shutting down", retry_after_s=1.0)

@@ -76,6 +76,11 @@ class SchedulerLoop:
         self._pump()
         await asyncio.to_thread(self._worker.close)
 
+    def halt(self) -> None:
+        """End the device's threads from outside the event loop. Blocks until what runs has ended."""
+        self._closed = True
+        self._worker.close()
+
     def _enter(self) -> None:
         loop = asyncio.get_running_loop()
         if self._closed:
