@@ -11,6 +11,7 @@ from tandem.backends.choose import Choice, Wish, choose
 from tandem.backends.cpu import CpuInfo, cpu_info
 from tandem.backends.fake import FakeBackend
 from tandem.backends.graph_model import graph_model
+from tandem.backends.probe import Probes
 from tandem.backends.proof import probe_batch, prove
 from tandem.batching import POLICIES, BatchLimits
 from tandem.clock import Clock, SystemClock
@@ -47,13 +48,18 @@ def source_options(settings: Settings) -> SourceOptions:
     )
 
 
-def choose_backend(settings: Settings, model: LoadedModel, cpu: CpuInfo | None = None) -> Choice:
-    """Probe the backends in order; verdicts are kept beside the store. Raises BackendFailed and ConfigError."""
+def choose_backend(
+    settings: Settings, model: LoadedModel, cpu: CpuInfo | None = None, *, fresh: bool = False
+) -> Choice:
+    """Probe the backends in order; verdicts are kept beside the store, and made anew where ``fresh``.
+
+    Raises BackendFailed and ConfigError.
+    """
     wish = Wish(
         backend=settings.backend, precision=settings.precision, threads=settings.threads, streams=settings.streams
     )
     cache = source_options(settings).store_dir.parent / "probes"
-    return choose(wish, cpu or cpu_info(), model.folder, cache)
+    return choose(wish, cpu or cpu_info(), model.folder, Probes(cache=cache, fresh=fresh))
 
 
 def build_backend(settings: Settings, model: LoadedModel) -> tuple[Backend, str]:
@@ -65,19 +71,35 @@ def build_backend(settings: Settings, model: LoadedModel) -> tuple[Backend, str]
     if settings.backend == FAKE:
         return FakeBackend(), "cpu (fake)"
     choice = choose_backend(settings, model, cpu)
+    try:
+        backend = _proven(choice, model)
+    except BackendFailed as failure:
+        # The verdict may have been a kept one, and no longer true.
+        log.warning("%s; probing anew", failure)
+        choice = choose_backend(settings, model, cpu, fresh=True)
+        backend = _proven(choice, model)
     for tried in choice.tried:
         log.log(logging.INFO if tried.ok else logging.WARNING, "%s %s: %s", tried.backend, tried.tier, tried.why)
     if settings.precision == Tier.BF16 and choice.options.tier is not Tier.BF16:
         log.warning("bf16 is not to be had here; serving the better tier %s", choice.options.tier)
-    backend = BACKENDS.get(choice.backend)(graph_model(model), choice.options)
-    batch = probe_batch(model.tokenizer)
-    proof = prove(backend, batch, choice.verdict.reference_rows(len(batch.lengths)))
-    if not proof.holds:
-        raise BackendFailed(
-            f"{choice.backend} {backend.tier} passed its probe but not its proof: cosine {proof.cosine:.6f} to the "
-            f"reference, promised {proof.bound}"
-        )
     return backend, f"cpu ({choice.backend}, {choice.options.threads} threads, {choice.options.streams} streams)"
+
+
+def _proven(choice: Choice, model: LoadedModel) -> Backend:
+    """The chosen backend in this process, held to its tier's promise. Raises BackendFailed."""
+    try:
+        backend = BACKENDS.get(choice.backend)(graph_model(model), choice.options)
+        batch = probe_batch(model.tokenizer)
+        proof = prove(backend, batch, choice.verdict.reference_rows(len(batch.lengths)))
+    except RuntimeError as error:
+        raise BackendFailed(f"{choice.backend} passed its probe but fails in this process: {error}") from error
+    if proof.holds:
+        return backend
+    backend.close()
+    raise BackendFailed(
+        f"{choice.backend} {backend.tier} passed its probe but not its proof: cosine {proof.cosine:.6f} to the "
+        f"reference, promised {proof.bound}"
+    )
 
 
 def build_engine(

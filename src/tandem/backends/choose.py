@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
 
 import msgspec
 
 from tandem.backends import BACKENDS, BackendOptions
 from tandem.backends.cpu import CpuInfo
-from tandem.backends.probe import ProbeJob, Verdict, probe
+from tandem.backends.probe import ProbeJob, Probes, Verdict, probe
 from tandem.errors import BackendFailed
 from tandem.models.folder import ModelFolder
 from tandem.types import Tier
@@ -75,7 +74,7 @@ def options_for(wish: Wish, cpu: CpuInfo, tier: Tier) -> BackendOptions:
     return BackendOptions(tier=tier, threads=threads, streams=min(streams, threads))
 
 
-def choose(wish: Wish, cpu: CpuInfo, folder: ModelFolder, cache: Path | None) -> Choice:
+def choose(wish: Wish, cpu: CpuInfo, folder: ModelFolder, probes: Probes) -> Choice:
     """Probe the candidates in order and take the first that runs and is right.
 
     Raises BackendFailed when none does, with what each answered.
@@ -85,7 +84,7 @@ def choose(wish: Wish, cpu: CpuInfo, folder: ModelFolder, cache: Path | None) ->
     for name, tier in candidates(wish, cpu):
         options = options_for(wish, cpu, tier)
         job = ProbeJob(backend=name, options=options, folder=str(folder.path), name=folder.name)
-        verdict = probe(job, cpu, fingerprint, cache)
+        verdict = probe(job, cpu, fingerprint, probes)
         tried.append(Tried(name, tier, verdict.why, verdict.ok))
         if verdict.ok:
             return Choice(backend=name, options=options, verdict=verdict, tried=tuple(tried))

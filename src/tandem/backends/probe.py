@@ -13,18 +13,21 @@ import os
 import signal
 import subprocess
 import sys
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from msgspec import field
 from numpy.typing import NDArray
 
 from tandem import __version__
 from tandem.backends import BACKENDS, BackendOptions
 from tandem.backends.cpu import CpuInfo
 from tandem.backends.graph_model import graph_model
-from tandem.backends.proof import probe_batch, prove
+from tandem.backends.proof import PROBE_TEXTS, probe_batch, prove
 from tandem.errors import TandemError
 from tandem.models.folder import ModelFolder
 from tandem.models.loaded import LoadedModel, load_model
@@ -34,6 +37,7 @@ log = logging.getLogger("tandem.backends")
 
 # Loading and running a 2 GB model on a slow disk takes a minute; a child that hangs is ended.
 _TIMEOUT_S = 300.0
+_COMMAND = (sys.executable, "-P", "-m", "tandem.backends.probe")
 
 
 class ProbeJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,15 +62,25 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return np.frombuffer(self.reference, np.float32).reshape(n, -1)
 
 
-def probe(job: ProbeJob, cpu: CpuInfo, fingerprint: str, cache: Path | None) -> Verdict:
+class Probes(msgspec.Struct, frozen=True, kw_only=True):
+    """How candidates are tried. ``cache``: the folder of kept verdicts, None to keep none. ``fresh``: try anew what has
+    a kept verdict too. ``attempt`` tries a job, and answers whatever becomes of it; tests hand in a function.
+    """
+
+    cache: Path | None = None
+    fresh: bool = False
+    attempt: Callable[[ProbeJob], Verdict] = field(default_factory=lambda: in_child)
+
+
+def probe(job: ProbeJob, cpu: CpuInfo, fingerprint: str, probes: Probes) -> Verdict:
     """The verdict on a job: a kept one, or a child's. Only good verdicts are kept: a bad one may have had a passing
     cause. Never raises for what the child does."""
-    file = cache / f"{_key(job, cpu, fingerprint)}.json" if cache else None
-    kept = _read(file) if file else None
+    file = _place(job, cpu, fingerprint, probes.cache)
+    kept = _read(file) if file and not probes.fresh else None
     if kept is not None:
         return kept
-    verdict = _run_child(job)
-    if verdict.ok and file is not None:
+    verdict = probes.attempt(job)
+    if file is not None:
         _keep(file, verdict)
     return verdict
 
@@ -91,16 +105,21 @@ def reference_rows(model: LoadedModel, batch: TokenBatch) -> NDArray[np.float32]
     return BACKENDS.get(engine)(graph_model(model), BackendOptions()).run(batch)
 
 
-def _run_child(job: ProbeJob) -> Verdict:
-    command = [sys.executable, "-m", "tandem.backends.probe"]
+def in_child(job: ProbeJob, command: Sequence[str] = _COMMAND, timeout_s: float = _TIMEOUT_S) -> Verdict:
+    """Try a job in a child process, which may end in any way it likes."""
+    # The package is where it is for us; the folder that the user happens to stand in is no place for modules (-P).
+    places = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     try:
-        child = subprocess.run(command, input=msgspec.json.encode(job), capture_output=True, timeout=_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        return Verdict(ok=False, why=f"gave no answer in {_TIMEOUT_S:.0f} s")
-    if child.returncode < 0:
-        return Verdict(
-            ok=False, why=f"was ended by {signal.Signals(-child.returncode).name}: it does not suit this CPU"
+        child = subprocess.run(
+            command, input=msgspec.json.encode(job), capture_output=True, timeout=timeout_s, env=environment
         )
+    except subprocess.TimeoutExpired:
+        return Verdict(ok=False, why=f"gave no answer in {timeout_s:g} s")
+    except OSError as error:
+        return Verdict(ok=False, why=f"could not be tried: {error}")
+    if child.returncode < 0:
+        return Verdict(ok=False, why=f"was ended by {_signal(-child.returncode)}")
     try:
         return msgspec.json.decode(child.stdout, type=Verdict)
     except msgspec.DecodeError:
@@ -108,26 +127,53 @@ def _run_child(job: ProbeJob) -> Verdict:
         return Verdict(ok=False, why=f"failed: {lines[-1] if lines else f'exit code {child.returncode}'}")
 
 
-def _key(job: ProbeJob, cpu: CpuInfo, fingerprint: str) -> str:
-    parts = (__version__, version(job.backend), cpu.model, cpu.flags, fingerprint, job.backend, job.options)
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
+def _signal(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+    cause = "most likely for want of memory" if name == "SIGKILL" else "it does not suit this CPU"
+    return f"{name}: {cause}"
+
+
+def _place(job: ProbeJob, cpu: CpuInfo, fingerprint: str, cache: Path | None) -> Path | None:
+    """The file of a job's verdict, named by all that could change it; None where none is kept."""
+    try:
+        engine = version(job.backend)
+    except PackageNotFoundError:  # not installed, or by a distribution of another name, whose changes do not show
+        return None
+    parts = (__version__, engine, cpu.model, cpu.flags, fingerprint, job.backend, job.options, PROBE_TEXTS)
+    return cache / f"{hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]}.json" if cache else None
 
 
 def _read(file: Path) -> Verdict | None:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Verdict)
+        verdict = msgspec.json.decode(file.read_bytes(), type=Verdict)
     except (OSError, msgspec.DecodeError):
         return None
+    whole = len(verdict.reference) % (4 * len(PROBE_TEXTS)) == 0 and verdict.reference
+    return verdict if verdict.ok and whole else None
 
 
 def _keep(file: Path, verdict: Verdict) -> None:
     scratch = file.with_suffix(f".{os.getpid()}")
     try:
+        if not verdict.ok:
+            file.unlink(missing_ok=True)
+            return
         file.parent.mkdir(parents=True, exist_ok=True)
         scratch.write_bytes(msgspec.json.encode(verdict))
         scratch.replace(file)
     except OSError as error:
         log.warning("the probe's verdict was not kept, the next start will probe again: %s", error)
+
+
+def _leave_no_core() -> None:
+    """A crash is one of the answers; its memory image in the user's folder is not."""
+    with suppress(ImportError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def main() -> int:
@@ -136,6 +182,7 @@ def main() -> int:
     # Engines print to standard output as they please; the verdict must stand there alone.
     answer = os.dup(1)
     os.dup2(2, 1)
+    _leave_no_core()
     try:
         verdict = run_job(job)
     except (TandemError, RuntimeError, ImportError, MemoryError) as error:
