@@ -111,7 +111,7 @@ _SERVER = "server_error"
 
 # TEI's codes come from its router: 413 for what it validates itself, 422 for JSON of the wrong shape, 424 for a failed
 # forward pass, 429 when overloaded. Its ``error_type`` is written with a capital, whatever its documentation says.
-_CASES: dict[type[BaseException], _Case] = {
+CASES: dict[type[BaseException], _Case] = {
     errors.InvalidInput: _Case(400, _BAD, "invalid_value", tei=422),
     errors.TextTooLong: _Case(400, _BAD, "context_length_exceeded", tei=413),
     errors.PayloadTooLarge: _Case(413, _BAD, "payload_too_large"),
@@ -155,7 +155,7 @@ def render(error: BaseException, api: Api, request_id: str) -> Reply:
 
 
 def _case(error: BaseException) -> _Case:
-    return next(_CASES[kind] for kind in type(error).__mro__ if kind in _CASES)
+    return next(CASES[kind] for kind in type(error).__mro__ if kind in CASES)
 
 
 def _status(case: _Case, api: Api) -> int:
