@@ -54,7 +54,10 @@ class LoadJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Seconds from the intended send time to the last byte of the answer; exact quantiles, nothing is binned."""
+    """Seconds from the intended send time to the last byte of the answer; exact quantiles, nothing is binned.
+
+    All zeros when no good answer came back, which ``LoadResult.errors`` then says.
+    """
 
     mean_s: float
     p50_s: float

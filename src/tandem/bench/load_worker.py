@@ -136,7 +136,7 @@ class Generator:
             connection.close()
 
     def result(self) -> LoadResult:
-        values = np.array(self.latencies or [math.nan])
+        values = np.array(self.latencies or [0.0])
         p50, p90, p95, p99 = (float(q) for q in np.quantile(values, (0.5, 0.9, 0.95, 0.99)))
         return LoadResult(
             ok=len(self.latencies),

@@ -106,12 +106,20 @@ class PeerProcess:
             stderr=self._errors,
             env=self._environment,
         )
-        self.setup = msgspec.json.decode(self._ask(self._job), type=PeerSetup)
+        try:
+            self.setup = msgspec.json.decode(self._ask(self._job), type=PeerSetup)
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the peer by ending its input, and wait for it. Idempotent."""
         if self._process is not None:
             self._process.communicate()
         self._errors.close()
