@@ -69,6 +69,7 @@ async def test_output_dimension_cuts(server: Server) -> None:
     ("change", "says"),
     [
         ({"input_type": "image"}, "images are not supported"),
+        ({"input_type": "image", "texts": [], "images": ["data:image/png;base64,AA=="]}, "images are not supported"),
         ({"images": ["data:image/png;base64,AA=="]}, "images are not supported"),
         ({"inputs": [{"content": []}]}, "send `texts`"),
         ({"embedding_types": ["int8"]}, "float and base64 are"),

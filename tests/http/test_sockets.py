@@ -202,6 +202,16 @@ def test_a_body_that_never_ends_is_cut_off(serve: Callable[..., Loopback]) -> No
         assert connection.recv(100) == b""
 
 
+def test_a_reply_that_nobody_reads_is_given_up(serve: Callable[..., Loopback]) -> None:
+    server = serve(header_read_timeout_s=0.2)
+    body = json.dumps({"inputs": ["word " * 300] * 500}).encode()
+    with server.connect() as connection:
+        connection.sendall(b"POST /embed_all HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        assert connection.recv(12) == b"HTTP/1.1 200"  # 20 MB follow, more than all buffers on the way hold
+        while server.server.connections:
+            assert httpx.get(f"{server.url}/livez").status_code == 200
+
+
 def test_an_idle_connection_does_not_hold_up_the_end(new_engine: Callable[[], Engine]) -> None:
     with loopback(new_engine(), OPTIONS) as server, server.connect() as connection:
         connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)

@@ -47,7 +47,8 @@ class CohereEmbedRequest(OwnFields, kw_only=True):
 
     model: Annotated[str, Meta(description="Any name of the served model.")]
     input_type: InputType
-    texts: Texts
+    # Not required, so that one who sends images instead hears that they are not supported.
+    texts: Texts = msgspec.field(default_factory=list)
     embedding_types: Annotated[list[EmbeddingType] | None, Meta(description="null is float alone.")] = None
     truncate: Annotated[
         Literal["NONE", "START", "END"], Meta(description="The end that is cut; NONE refuses over-long texts.")

@@ -14,7 +14,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
 
@@ -62,6 +62,11 @@ class HttpServer:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         scheme = "https" if self._options.tls_cert_file else "http"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._uvicorn.connections())
 
     async def run(self, started: Callable[[str], None]) -> None:
         """Listen, start the engine, call ``started(url)``, and return when stopped and drained.
@@ -114,21 +119,39 @@ class HttpServer:
         self._uvicorn.should_exit = True
 
     async def _drop_slow_clients(self) -> None:
-        """Close connections whose request headers do not arrive: uvicorn has no such limit, and each costs memory.
+        """Close connections on which nothing has moved for ``header_read_timeout_s``: request headers that do not end,
+        replies that are not read. uvicorn has no such limits, and each connection holds memory.
 
         A sweep costs nothing per request; a timer for each would.
         """
         limit_s = self._options.header_read_timeout_s
-        since: dict[tuple[Any, Any], float] = {}
+        since: dict[_Stall, float] = {}
         while True:
             await asyncio.sleep(limit_s / 4)
             now = self._clock.now()
-            waiting = self._uvicorn.awaiting_headers()
-            since = {key: since.get(key, now) for key in waiting}
-            for (connection, _), first_seen in since.items():
+            since = {stall: since.get(stall, now) for stall in self._uvicorn.stalls()}
+            for stall, first_seen in since.items():
                 if now - first_seen >= limit_s:
-                    connection.transport.write(_TIMED_OUT)
-                    connection.transport.close()
+                    _drop(stall)
+
+
+class _Stall(NamedTuple):
+    """A connection that waits for its client. An equal one in a later sweep means that nothing has moved.
+
+    ``unread_bytes`` of a reply are left to send; 0 means that request headers are awaited, after ``cycle``.
+    """
+
+    connection: Any
+    cycle: Any
+    unread_bytes: int
+
+
+def _drop(stall: _Stall) -> None:
+    if stall.unread_bytes:
+        stall.connection.transport.abort()
+    else:
+        stall.connection.transport.write(_TIMED_OUT)
+        stall.connection.transport.close()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -141,25 +164,24 @@ class _Uvicorn(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._on_signal()
 
-    def awaiting_headers(self) -> list[tuple[Any, Any]]:
-        """(connection, last request) of connections that have begun, or may begin, to send headers.
-
-        One that idles between requests has uvicorn's own timer and is not among them.
-        """
-        return [
-            (connection, connection.cycle)
-            for connection in self._connections()
-            if connection.timeout_keep_alive_task is None
-            and (connection.cycle is None or connection.cycle.response_complete)
-        ]
+    def stalls(self) -> list[_Stall]:
+        """Connections that wait for their client; one that idles between requests has uvicorn's own timer."""
+        found = []
+        for connection in self.connections():
+            cycle, unread = connection.cycle, connection.transport.get_write_buffer_size()
+            between = cycle is None or cycle.response_complete
+            if unread or (between and connection.timeout_keep_alive_task is None):
+                found.append(_Stall(connection, cycle, unread))
+        return found
 
     def abort(self) -> None:
         """Drop every connection, whatever it waits for."""
         self.force_exit = True
-        for connection in self._connections():
+        for connection in self.connections():
             connection.transport.abort()
 
-    def _connections(self) -> list[Any]:
+    def connections(self) -> list[Any]:
+        """Those that are open."""
         # HttpToolsProtocol, the only one that _config allows; its types do not say that `cycle` may be None.
         return list(self.server_state.connections)
 

@@ -1,0 +1,53 @@
+"""``tandem serve``: flags for every setting, and settings as the server takes them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tandem.cli.serve import configure, server_options
+from tandem.config import SETTINGS, Settings, load_settings
+from tandem.errors import ConfigError
+from tandem.server.options import ServerOptions
+
+
+def parse(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    return parser.parse_args(words)
+
+
+def test_every_setting_has_a_flag_and_none_is_given_unasked() -> None:
+    given = vars(parse())
+    assert {row.name for row in SETTINGS} | {"config"} == set(given)
+    assert set(given.values()) == {None}
+
+
+def test_flags_become_settings() -> None:
+    words = "mini --port 9 --no-docs --access-log --cors-origins a --cors-origins b --drain-timeout-s 2.5"
+    args = parse(*words.split())
+    settings = load_settings(overrides={row.name: getattr(args, row.name) for row in SETTINGS}, env={})
+    assert (settings.model, settings.port, settings.docs, settings.access_log) == ("mini", 9, False, True)
+    assert (settings.cors_origins, settings.drain_timeout_s) == (("a", "b"), 2.5)
+
+
+def test_options_carry_the_settings_of_the_same_name() -> None:
+    changed = Settings(max_body_bytes=5, max_batch_items=7, docs=False, served_model_name=("a",), api_keys=("k",))
+    options = server_options(changed, 512)
+    renamed = {"served_model_names", "max_batch_tokens", "request_timeout_s", "tls_cert_file", "tls_key_file"}
+    for field in msgspec.structs.fields(ServerOptions):
+        if field.name not in renamed:
+            assert getattr(options, field.name) == getattr(changed, field.name), field.name
+    assert (options.served_model_names, options.max_batch_tokens) == (("a",), 512)
+    assert (options.request_timeout_s, options.tls_cert_file) == (None, None)
+
+
+def test_keys_of_the_file_join_those_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("two\nthree\n", "utf-8")
+    options = server_options(Settings(api_keys=("one",), api_key_file=str(tmp_path / "keys")), 512)
+    assert options.api_keys == ("one", "two", "three")
+    with pytest.raises(ConfigError, match="can not be read"):
+        server_options(Settings(api_key_file=str(tmp_path / "none")), 512)
