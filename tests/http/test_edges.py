@@ -102,9 +102,30 @@ async def test_head_is_get_without_the_body(server: Server) -> None:
     assert int(reply.headers["content-length"]) == len((await server.get("/info")).content)
 
 
-async def test_a_browser_is_sent_to_the_documentation(server: Server) -> None:
-    reply = await server.get("/")
+async def test_the_root_is_a_page_for_browsers_and_health_for_others(serve: Callable[..., Server]) -> None:
+    server = serve(api_keys=("k",))
+    reply = await server.get("/", accept="text/html,application/xhtml+xml,*/*;q=0.8")
     assert (reply.status_code, reply.headers["location"]) == (307, "/docs")
+    assert (await server.get("/")).status_code == 200
+    server.engine.ready = (False, "the device failed")
+    assert (await server.get("/")).status_code == 503
+
+
+async def test_documentation_can_be_switched_off(serve: Callable[..., Server]) -> None:
+    server = serve(docs=False)
+    for path in ("/docs", "/openapi.json", "/docs/docs.js"):
+        assert (await server.get(path)).status_code == 404
+    assert (await server.get("/", accept="text/html")).status_code == 200
+
+
+async def test_the_page_loads_nothing_from_elsewhere(server: Server) -> None:
+    reply = await server.get("/docs")
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in reply.headers["content-security-policy"]
+    for path in ("/docs", "/docs/docs.css", "/docs/docs.js"):
+        text = (await server.get(path)).text.replace("http://www.w3.org/2000/svg", "")
+        assert "http://" not in text, path
+        assert "https://" not in text, path
 
 
 # --- CORS

@@ -49,7 +49,7 @@ class App:
         self._cors = Cors(options.cors_origins)
         self._access = AccessLog(clock) if options.access_log else None
         gateway = Gateway(service, options, self.readiness, metrics, clock)
-        ops = Ops(self.readiness, metrics, metrics_open=options.metrics_open)
+        ops = Ops(self.readiness, metrics, docs=options.docs, metrics_open=options.metrics_open)
         self._router = Router(_routes(gateway, ops, clock))
         self._ids = map(f"req-{secrets.token_hex(4)}-{{:x}}".format, itertools.count(1))
         self._inflight = 0

@@ -25,9 +25,10 @@ _encode = msgspec.json.Encoder().encode
 class Ops:
     """``/livez``, ``/readyz``, ``/health``, ``/metrics``."""
 
-    def __init__(self, readiness: Readiness, metrics: Metrics, *, metrics_open: bool) -> None:
+    def __init__(self, readiness: Readiness, metrics: Metrics, *, docs: bool, metrics_open: bool) -> None:
         self._readiness = readiness
         self._metrics = metrics
+        self._docs = docs
         self._metrics_open = metrics_open
 
     def routes(self) -> list[Route]:
@@ -46,6 +47,16 @@ class Ops:
                 aliases=("/ping",),
                 open=True,
                 always=True,
+            ),
+            Route(
+                "GET",
+                "/",
+                Api.TEI,
+                self.root,
+                "/docs for a browser, /health for others",
+                open=True,
+                always=True,
+                hidden=True,
             ),
             Route(
                 "GET",
@@ -76,6 +87,12 @@ class Ops:
         if not ready:
             raise NotReady(reason, retry_after_s=1.0)
         return Reply(b"")
+
+    async def root(self, request: Request) -> Reply:
+        """TEI's health is here too, and balancers ask for it; a person who types the address wants the page."""
+        if self._docs and b"text/html" in request.headers.get(b"accept", b""):
+            return Reply(b"", status=307, headers=[(b"location", b"/docs"), (b"vary", b"accept")])
+        return await self.health(request)
 
     async def metrics(self, request: Request) -> Reply:
         """Everything in the Prometheus text format."""

@@ -1,4 +1,4 @@
-"""The specification as a document and as a page: ``/openapi.json``, ``/docs``, and where ``/`` sends a browser."""
+"""The specification as a document and as a page: ``/openapi.json`` and ``/docs``."""
 
 from __future__ import annotations
 
@@ -36,12 +36,8 @@ def page_routes(described: Sequence[Route], facts: Facts) -> list[Route]:
     async def openapi(request: Request) -> Reply:
         return Reply(specification)
 
-    async def home(request: Request) -> Reply:
-        return Reply(b"", status=307, headers=[(b"location", b"/docs")])
-
     return [
         Route("GET", "/openapi.json", Api.TEI, openapi, "This document", open=True, hidden=True),
-        Route("GET", "/", Api.TEI, home, "To the documentation", open=True, hidden=True),
         *(
             Route("GET", path, Api.TEI, _file(name, media), name, media=media, open=True, hidden=True)
             for path, name, media in _FILES
