@@ -1,0 +1,161 @@
+"""An engine over the fake backend, for tests of what stands between a caller and a device.
+
+A text is words from ``w0`` to ``w89``, each one token between [CLS] and [SEP]; ``poison`` fails the batch it is in and
+``nan`` spoils its own row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Event, Lock, Semaphore
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from tandem.backends.fake import FakeBackend, FakeOptions
+from tandem.batching import POLICIES, BatchLimits
+from tandem.clock import Clock, SystemClock
+from tandem.engine import Engine, EngineOptions
+from tandem.intake import ModelInfo
+from tandem.models.tokenizer import TextTokenizer, TokenizerOptions
+from tandem.scheduling.core import SchedulerCore
+from tandem.scheduling.loop import SchedulerLoop
+from tandem.types import Outcome, Tier, TokenBatch
+from tandem.workers.inline import InlineWorker
+from tests.model_folders import write_json, write_model
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+POISON_ID, NAN_ID = 4, 5
+VOCABULARY = [*SPECIAL, "poison", "nan", *(f"w{i}" for i in range(90))]
+MAX_TOKENS = 64
+DIMS = 16
+LIMITS = BatchLimits(max_tokens=256, max_width=MAX_TOKENS)
+FAKE = FakeOptions(dims=DIMS, poison=POISON_ID, nan=NAN_ID)
+
+
+class Device:
+    """The fake backend behind a door: keeps each batch it is given, and computes it once the door is open."""
+
+    name = "fake"
+    tier = Tier.FP32
+
+    def __init__(self, options: FakeOptions = FAKE, *, shut: bool = False) -> None:
+        self._fake = FakeBackend(options)
+        self.dims = self._fake.dims
+        self.hidden = self._fake.hidden
+        self.streams = options.streams
+        self.batches: list[TokenBatch] = []
+        self.fault: Callable[[], object] = lambda: None
+        """Called before each batch; may raise."""
+        self.closed = 0
+        self.door = Event()
+        if not shut:
+            self.door.set()
+        self._lock = Lock()
+        self._arrived = Semaphore(0)
+
+    def run(self, batch: TokenBatch) -> NDArray[np.float32]:
+        with self._lock:
+            self.batches.append(batch)
+        self._arrived.release()
+        assert self.door.wait(30), "nobody opened the door"
+        self.fault()
+        return self._fake.run(batch)
+
+    def close(self) -> None:
+        self.closed += 1
+
+    async def arrival(self) -> None:
+        """Return once one more batch has come, whether it may run or not."""
+        assert await asyncio.to_thread(self._arrived.acquire, timeout=30), "no batch came"
+
+    @property
+    def computed(self) -> list[list[int]]:
+        """The ids of every text that came, in order."""
+        return [
+            [int(i) for i in row[:length]]
+            for batch in self.batches
+            for row, length in zip(batch.ids, batch.lengths, strict=True)
+        ]
+
+
+def word_tokenizer(words: Sequence[str] = VOCABULARY) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return tokenizer
+
+
+def text_tokenizer(*, include_prompt: bool = True) -> TextTokenizer:
+    return TextTokenizer(word_tokenizer(), TokenizerOptions(max_tokens=MAX_TOKENS, include_prompt=include_prompt))
+
+
+def model_info(*, normalize: bool = False, default_prompt_name: str | None = None) -> ModelInfo:
+    return ModelInfo(
+        id="acme/words",
+        aliases=("words",),
+        dims=DIMS,
+        hidden=DIMS,
+        max_tokens=MAX_TOKENS,
+        tier=Tier.FP32,
+        device="cpu (fake)",
+        backend="fake",
+        pooling="mean",
+        normalize=normalize,
+        prompts={"query": "w7 w8", "passage": "w9"},
+        default_prompt_name=default_prompt_name,
+        fingerprint="f00d",
+        source="folder",
+        dtype="float32",
+    )
+
+
+def make_loop(
+    device: Device,
+    clock: Clock | None = None,
+    policy: str = "memory_aware",
+    observer: Callable[[Outcome], None] = lambda outcome: None,
+) -> SchedulerLoop:
+    clock = clock or SystemClock()
+    core = SchedulerCore(POLICIES.get(policy)(LIMITS), device.streams, LIMITS)
+    return SchedulerLoop(core, InlineWorker(device, clock), clock, 0, observer)
+
+
+def make_engine(
+    device: Device,
+    options: EngineOptions | None = None,
+    *,
+    clock: Clock | None = None,
+    model: ModelInfo | None = None,
+    tokenizer: TextTokenizer | None = None,
+) -> Engine:
+    clock = clock or SystemClock()
+    loop = make_loop(device, clock)
+    return Engine(model or model_info(), tokenizer or text_tokenizer(), loop, clock, options or EngineOptions())
+
+
+def words(*numbers: int) -> str:
+    return " ".join(f"w{number}" for number in numbers)
+
+
+def alone(text: str, *, dims: int = DIMS) -> NDArray[np.float32]:
+    """The row that the fake backend gives for one text, [dims]."""
+    (ids,) = text_tokenizer().encode([text], truncate=True).ids
+    batch = TokenBatch(ids=np.array([ids], np.int32), lengths=np.array([len(ids)], np.int32))
+    row: NDArray[np.float32] = FakeBackend(msgspec.structs.replace(FAKE, dims=dims)).run(batch)[0]
+    return row
+
+
+def write_word_model(root: Path) -> Path:
+    """A folder that a real engine serves: a tiny BERT of random weights that knows the words to ``w43``."""
+    write_model(root)
+    word_tokenizer(VOCABULARY[:50]).save(str(root / "tokenizer.json"))
+    write_json(root / "tokenizer_config.json", {"pad_token": "[PAD]"})
+    return root
