@@ -48,6 +48,7 @@ class Device:
         self.dims = self._fake.dims
         self.hidden = self._fake.hidden
         self.streams = options.streams
+        self.compute: Callable[[TokenBatch], NDArray[np.float32]] = self._fake.run
         self.batches: list[TokenBatch] = []
         self.fault: Callable[[], object] = lambda: None
         """Called before each batch; may raise."""
@@ -56,22 +57,23 @@ class Device:
         if not shut:
             self.door.set()
         self._lock = Lock()
-        self._arrived = Semaphore(0)
+        self.arrived = Semaphore(0)
+        """Released for each batch that comes, whether it may run or not."""
 
     def run(self, batch: TokenBatch) -> NDArray[np.float32]:
         with self._lock:
             self.batches.append(batch)
-        self._arrived.release()
+        self.arrived.release()
         assert self.door.wait(30), "nobody opened the door"
         self.fault()
-        return self._fake.run(batch)
+        return self.compute(batch)
 
     def close(self) -> None:
         self.closed += 1
 
     async def arrival(self) -> None:
-        """Return once one more batch has come, whether it may run or not."""
-        assert await asyncio.to_thread(self._arrived.acquire, timeout=30), "no batch came"
+        """Return once one more batch has come."""
+        assert await asyncio.to_thread(self.arrived.acquire, timeout=30), "no batch came"
 
     @property
     def computed(self) -> list[list[int]]:

@@ -77,4 +77,5 @@ class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
         width = max(min(plan.width, self.max_width), view.lengths[stop - 1])
         fits = self.capacity(width)
         stop = min(stop, max(view.anchor + 1, start + fits))
+        width = max(min(plan.width, self.max_width), view.lengths[stop - 1])
         return Plan(max(start, stop - fits), stop, width)
