@@ -21,6 +21,7 @@ import uvicorn
 from tandem.clock import Clock
 from tandem.errors import ConfigError
 from tandem.server.app import App
+from tandem.server.one_write import OneWriteProtocol
 from tandem.server.options import ServerOptions
 
 log = logging.getLogger(__name__)
@@ -182,14 +183,14 @@ class _Uvicorn(uvicorn.Server):
 
     def connections(self) -> list[Any]:
         """Those that are open."""
-        # HttpToolsProtocol, the only one that _config allows; its types do not say that `cycle` may be None.
+        # OneWriteProtocol, the only one that _config allows; its types do not say that `cycle` may be None.
         return list(self.server_state.connections)
 
 
 def _config(app: App, options: ServerOptions) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=OneWriteProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
