@@ -49,11 +49,6 @@ class Group:
         if not self.future.done():
             self.future.set_exception(error)
 
-    def leave(self) -> None:
-        """Nobody awaits the future any more; an error in it counts as told, or asyncio would log it."""
-        if not self.future.cancel() and not self.future.cancelled():
-            self.future.exception()
-
 
 class Item:
     """One text in the queue. ``rank`` is the time at which its turn comes; ``skip``, the leading tokens that pooling

@@ -54,7 +54,7 @@ class SchedulerLoop:
             await group.future
         finally:
             if group.pending:
-                group.leave()
+                group.future.cancel()
                 self.core.drop(items)
 
     async def warm(self, shapes: Sequence[tuple[int, int]]) -> None:

@@ -44,7 +44,8 @@ def ask() -> Iterator[Ask]:
 
     yield make
     for group in groups:
-        group.leave()
+        if group.future.done() and not group.future.cancelled():
+            group.future.exception()  # told, or asyncio would log it
     loop.close()
 
 
