@@ -42,6 +42,7 @@ class Device:
 
     name = "fake"
     tier = Tier.FP32
+    packs = False
 
     def __init__(self, options: FakeOptions = FAKE, *, shut: bool = False) -> None:
         self._fake = FakeBackend(options)

@@ -99,10 +99,10 @@ class InlineWorker:
 
 def _fault(rows: NDArray[np.float32], batch: TokenBatch) -> str | None:
     """What is wrong with a backend's answer. A token's row past its text's length may hold anything."""
-    n, s = batch.ids.shape
-    if rows.shape[: rows.ndim - 1] != ((n, s) if batch.output is Output.TOKENS else (n,)):
+    wanted = batch.ids.shape if batch.output is Output.TOKENS else batch.lengths.shape
+    if rows.shape[:-1] != wanted:
         return f"the forward pass gave an array of shape {rows.shape} for a batch of shape {batch.ids.shape}"
     finite = np.isfinite(rows).all(axis=-1)
     if batch.output is Output.TOKENS:
-        finite |= np.arange(s) >= batch.lengths[:, None]
+        finite |= np.arange(wanted[1]) >= batch.lengths[:, None]
     return None if finite.all() else "the forward pass gave a vector that is not finite"
