@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from arro3.core import Array, DataType, Field, RecordBatch, Schema
@@ -10,8 +10,16 @@ from arro3.core import Array, DataType, Field, RecordBatch, Schema
 from tandem.errors import JobError
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Raises JobError for a column name that Arrow can not hold; arro3 would panic."""
+    for name in names:
+        if "\0" in name:
+            raise JobError(f"column {name!r} has a NUL in its name, which Parquet does not take; write .jsonl instead")
+
+
 def string_schema(names: Sequence[str]) -> Schema:
-    """Nullable string columns."""
+    """Nullable string columns. Raises JobError for a name that Arrow does not take."""
+    check_names(names)
     return Schema([Field(name, DataType.string(), nullable=True) for name in names])
 
 

@@ -47,17 +47,20 @@ def lock_folder(folder: Path, output: Path) -> int:
     while True:
         with disk_errors(folder):
             folder.mkdir(exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            except FileNotFoundError:
+                continue  # The job before us has just removed the folder.
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise JobError(f"another job is writing {output}; wait for it, or choose another output") from None
+            # What we locked may be a file that the job before us removed between our open and our lock.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    return descriptor
             os.close(descriptor)
-            raise JobError(f"another job is writing {output}; wait for it, or choose another output") from None
-        # The job that held it may have ended and removed the folder between our open and our lock.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                return descriptor
-        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

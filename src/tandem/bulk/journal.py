@@ -135,8 +135,8 @@ class Workspace:
             if descriptor >= 0:
                 os.close(descriptor)
         if self.plan is None:
-            # The lock is still held. Vectors go first and the journal late: a crash in between leaves a folder that
-            # the next job understands.
+            # In this order: a crash on the way leaves a journal that still explains the rest, and nobody else comes in
+            # before the lock goes.
             for name in ("vectors", "output", "journal", "lock"):
                 (self.folder / name).unlink(missing_ok=True)
             with suppress(OSError):  # Something of the user's is in it; it stays.

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 from arro3.core import DataType, Field, Schema
 
+from tandem.bulk.arrow import check_names
 from tandem.errors import JobError
 
 JsonType: TypeAlias = Any
@@ -86,14 +87,15 @@ def _list(inner: JsonType) -> JsonType:
 
 
 def _struct(fields: dict[str, JsonType]) -> JsonType:
-    # An empty struct has no Parquet form.
-    if not 0 < len(fields) <= MAX_FIELDS or "json" in fields.values():
+    # An empty struct has no Parquet form, and Arrow's names end at a NUL.
+    if not 0 < len(fields) <= MAX_FIELDS or "json" in fields.values() or any("\0" in name for name in fields):
         return "json"
     return {"struct": fields}
 
 
 def schema_of(types: dict[str, JsonType]) -> Schema:
-    """The Arrow schema of ``types``; every column may be null."""
+    """The Arrow schema of ``types``; every column may be null. Raises JobError for a name that Arrow does not take."""
+    check_names(types)
     return Schema([Field(name, _arrow(kind), nullable=True) for name, kind in types.items()])
 
 

@@ -105,6 +105,9 @@ class JsonlRecords:
         objects = self.json_objects()
         if texts:
             objects = [as_text(raw, texts) for raw in objects]
+        # Escapes are resolved here: arrow-json (arro3 0.9.1) reads the escaped pair of U+20000 and above as another
+        # character, and JSON written in ASCII has every rare Chinese character as such a pair.
+        objects = [orjson.dumps(orjson.loads(raw)) if b"\\u" in raw else raw for raw in objects]
         with arrow_errors("can not turn JSON into columns"):
             # One piece: the batch size is the count.
             return list(read_json(BytesIO(b"\n".join(objects)), schema_of(types), batch_size=max(len(objects), 1)))

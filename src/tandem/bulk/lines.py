@@ -30,7 +30,9 @@ class Lines:
                 first = self.offset == 0
                 self.offset += len(raw)
                 self.line += 1
-                yield _without_mark(self._name, raw) if first else raw
+                line = _without_mark(self._name, raw) if first else raw
+                if line:  # A byte order mark and nothing else is an empty file.
+                    yield line
         finally:
             self.close()
 

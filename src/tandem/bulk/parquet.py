@@ -177,11 +177,11 @@ class ParquetWriter:
 
     def _batches(self, blocks: Iterable[Block], schema: Schema) -> Iterator[RecordBatch]:
         for block in blocks:
-            pieces = block.records.arrow() if len(schema) > 1 else []
-            if not pieces:
+            if len(schema) == 1:  # No record could be parsed, so there are rows but no other columns.
                 yield RecordBatch.from_arrays([self._column(block.vectors, block.missing)], schema=schema)
+                continue
             offset = 0
-            for piece in pieces:
+            for piece in block.records.arrow():
                 rows = slice(offset, offset + piece.num_rows)
                 offset += piece.num_rows
                 column = self._column(block.vectors[rows], block.missing[rows])

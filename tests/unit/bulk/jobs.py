@@ -110,7 +110,8 @@ def vectors_of(path: Path, column: str = "embedding") -> list[list[float] | None
     if path.suffix == ".npy":
         return [None if np.isnan(row).any() else row.tolist() for row in np.load(path)]
     if path.suffix == ".jsonl":
-        return [json.loads(line)[column] for line in path.read_text("utf-8").splitlines()]
+        vectors = [json.loads(line)[column] for line in path.read_bytes().splitlines()]
+        return [None if vector is None else np.array(vector, np.float32).tolist() for vector in vectors]
     found: list[list[float] | None] = _parquet().read_table(path)[column].to_pylist()
     return found
 
@@ -122,7 +123,7 @@ def expected(texts: list[str | None]) -> list[list[float] | None]:
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """The other columns of a .jsonl or .parquet output."""
     if path.suffix == ".jsonl":
-        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        rows = [json.loads(line) for line in path.read_bytes().splitlines()]
     else:
         rows = _parquet().read_table(path).to_pylist()
     return [{name: value for name, value in row.items() if name != "embedding"} for row in rows]

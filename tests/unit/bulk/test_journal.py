@@ -42,7 +42,9 @@ def test_a_journal_cut_anywhere_is_a_prefix_of_the_job(output: Path) -> None:
             space.commit(batch, some_rows(1, batch), Position(batch + 1, 10 * batch, batch))
     journal = space.folder / "journal"
     whole = journal.read_bytes()
-    for cut in range(len(whole) + 1):
+    ends = [index for index, byte in enumerate(whole) if byte == ord("\n")]
+    cuts = {*range(0, len(whole), 17), *(end + step for end in ends for step in (-1, 0, 1)), len(whole)}
+    for cut in sorted(cuts):
         journal.write_bytes(whole[:cut])
         lines = whole[:cut].count(b"\n")
         with Workspace(output, 2) as again:

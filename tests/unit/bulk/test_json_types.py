@@ -29,6 +29,7 @@ from tandem.errors import JobError
         ({}, "json"),
         ([{"a": 1}, {"b": "x"}], {"list": {"struct": {"a": "int", "b": "string"}}}),
         ({str(index): 1 for index in range(MAX_FIELDS + 1)}, "json"),
+        ({"a\0": 1}, "json"),
     ],
 )
 def test_the_type_of_a_value(value: Any, kind: Any) -> None:
@@ -76,6 +77,11 @@ def test_keys_without_end_are_refused() -> None:
     types: dict[str, Any] = {}
     with pytest.raises(JobError, match=r"in\.jsonl, line 7: over .* write \.jsonl"):
         learn(types, {str(index): 1 for index in range(MAX_COLUMNS + 1)}, "in.jsonl, line 7")
+
+
+def test_a_name_that_arrow_can_not_hold_is_refused() -> None:
+    with pytest.raises(JobError, match=r"'a\\x00' has a NUL in its name"):
+        schema_of({"a\0": "int"})
 
 
 def test_values_become_their_own_text() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,13 @@ def test_columns_get_types(tmp_path: Path) -> None:
 def test_columns_that_disagree_become_json_text(tmp_path: Path) -> None:
     data = b"\n".join(b'{"text":"a","m":%s}' % value for value in (b"1.50", b'"x"', b"[1, 2]", b"null", b"{}"))
     assert [row["m"] for row in table_of(tmp_path, data)] == ["1.50", '"x"', "[1, 2]", None, "{}"]
+
+
+@pytest.mark.parametrize("text", ["\U00020000", "\U0010ffff", "🙂", "é\u2028"])
+def test_escaped_characters_become_themselves(tmp_path: Path, text: str) -> None:
+    """arrow-json alone would make U+10000 of U+20000."""
+    (row,) = table_of(tmp_path, json.dumps({"text": text, "n": 1}).encode())
+    assert row == {"text": text, "n": 1}
 
 
 def written(objects: list[bytes], missing: list[bool] | None = None, column: str = "embedding") -> list[bytes]:
