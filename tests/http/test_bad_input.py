@@ -183,6 +183,7 @@ async def test_an_unknown_model(server: Server, name: str) -> None:
         ("timeout_ms", "1"),
         ("normalize", "yes"),
         ("prompt_name", 5),
+        ("prompt_name", ""),
         ("truncate", 5),
     ],
 )

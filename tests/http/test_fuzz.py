@@ -57,11 +57,20 @@ def test_no_request_breaks_the_server_or_its_promises(
     @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     @given(operation.as_strategy(generation_mode=mode))
     def check(case: schemathesis.Case[Any]) -> None:
+        without_deadline(case.body)
         # Left out: that a request which fits the schema is accepted. A schema can not say what the tokenizer knows:
         # which ids there are, and how long a text may be.
         case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
     check()
+
+
+def without_deadline(body: Any) -> None:
+    """Take out a ``timeout_ms`` that is one: 504 is then the right answer, and when it comes depends on the machine."""
+    if isinstance(body, dict):
+        if type(given := body.get("timeout_ms")) is int and 1 <= given <= 3_600_000:
+            del body["timeout_ms"]
+        without_deadline(body.get("parameters"))
 
 
 def test_every_operation_is_tried(specification: Any) -> None:

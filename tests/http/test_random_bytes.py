@@ -14,7 +14,7 @@ from tests.http.conftest import Server
 
 GOOD = {
     "/v1/embeddings": {"input": ["grüße", "b"], "model": "tiny", "dimensions": 4, "encoding_format": "base64"},
-    "/embed": {"inputs": [[11, 12]], "truncate": True, "truncation_direction": "Left", "timeout_ms": 50},
+    "/embed": {"inputs": [[11, 12]], "truncate": True, "truncation_direction": "Left", "timeout_ms": 60000},
     "/similarity": {"inputs": {"source_sentence": "a", "sentences": ["b"]}, "parameters": {"prompt_name": "query"}},
     "/decode": {"ids": [[11, 12]], "skip_special_tokens": False},
     "/v2/embed": {"model": "tiny", "input_type": "search_query", "texts": ["a"], "embedding_types": ["float"]},

@@ -43,6 +43,9 @@ Inputs: TypeAlias = Annotated[
     ),
 ]
 
+PromptName: TypeAlias = Annotated[
+    Annotated[str, Meta(min_length=1)] | None, Meta(description="A prompt of the model's, put before each text.")
+]
 PriorityName: TypeAlias = Literal["critical", "normal", "background"]
 Milliseconds: TypeAlias = Annotated[int, Meta(ge=1, le=3_600_000)]
 Dimensions: TypeAlias = Annotated[
@@ -59,7 +62,7 @@ _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 class OwnFields(msgspec.Struct, kw_only=True):
     """Tandem's own fields, which every API takes beside its own."""
 
-    prompt_name: Annotated[str | None, Meta(description="A prompt of the model's, put before each text.")] = None
+    prompt_name: PromptName = None
     normalize: Annotated[bool | None, Meta(description="False leaves vectors at the length the model gave.")] = None
     priority: Annotated[PriorityName | None, Meta(description="Which requests go first; null is normal.")] = None
     timeout_ms: Annotated[Milliseconds | None, Meta(description="Given up after this long, with 504.")] = None

@@ -7,7 +7,18 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from tandem.server.inputs import AnyInputs, Dimensions, IdLists, Inputs, OwnFields, Text, TextOrTexts, Texts, Truncate
+from tandem.server.inputs import (
+    AnyInputs,
+    Dimensions,
+    IdLists,
+    Inputs,
+    OwnFields,
+    PromptName,
+    Text,
+    TextOrTexts,
+    Texts,
+    Truncate,
+)
 from tandem.types import Direction
 
 # TEI writes "Left" and "Right"; huggingface_hub's client sends "left" and "right".
@@ -67,7 +78,7 @@ class TeiTokenizeRequest(msgspec.Struct, kw_only=True):
 
     inputs: TextOrTexts
     add_special_tokens: Annotated[bool, Meta(description="Show those that the model adds.")] = True
-    prompt_name: Annotated[str | None, Meta(description="A prompt of the model's, put before each text.")] = None
+    prompt_name: PromptName = None
 
 
 class TeiDecodeRequest(msgspec.Struct, kw_only=True):
