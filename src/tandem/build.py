@@ -119,7 +119,7 @@ def build_engine(
     folder = find_model(settings.model, source_options(settings), progress)
     model = load_model(folder)
     backend, device = build_backend(settings, model)
-    limits = batch_limits(settings, model)
+    limits = batch_limits(settings, model, packs=backend.packs)
     core = SchedulerCore(make_policy(limits), backend.streams, limits)
     worker = InlineWorker(backend, clock)
     loop = SchedulerLoop(core, worker, clock, model.tokenizer.pad_id, observer or _unobserved)
@@ -133,8 +133,8 @@ def build_engine(
     return Engine(model_info(settings, model, backend, device), model.tokenizer, loop, clock, options)
 
 
-def batch_limits(settings: Settings, model: LoadedModel) -> BatchLimits:
-    """What a batch of this model may be."""
+def batch_limits(settings: Settings, model: LoadedModel, *, packs: bool) -> BatchLimits:
+    """What a batch of this model may be; ``packs`` is the backend's."""
     d = model.description
     return BatchLimits(
         max_tokens=settings.max_batch_tokens or CPU_BATCH_TOKENS,
@@ -142,14 +142,19 @@ def batch_limits(settings: Settings, model: LoadedModel) -> BatchLimits:
         max_bytes=settings.max_batch_bytes,
         bytes_per_token=4.0 * _ROWS_PER_TOKEN * d.hidden,
         bytes_per_square=4.0 * d.heads,
+        packs=packs,
     )
 
 
 def warm_shapes(limits: BatchLimits) -> tuple[tuple[int, int], ...]:
     """The common shapes: short questions alone and in small company, and one full batch of each of some widths."""
-    small = [(n, width) for width in range(6, 25) for n in (1, 2)]
-    full = [(max(1, limits.max_tokens // width), width) for width in (12, 32, 64, 128, 256)]
-    return tuple((n, width) for n, width in small + full if width <= limits.max_width)
+    alone = [(1, width) for width in range(3, 25)]
+    if limits.packs:
+        small = [(rows, 32) for rows in (1, 2, 3, 4, 6, 8)] + [(rows, 64) for rows in (1, 2, 4)]
+    else:
+        small = [(n, width) for width in range(8, 17, 2) for n in (2, 4)]
+    full = [(max(1, limits.max_tokens // width), width) for width in (128, 256)]
+    return tuple((n, width) for n, width in alone + small + full if width <= limits.max_width)
 
 
 def model_info(settings: Settings, model: LoadedModel, backend: Backend, device: str) -> ModelInfo:

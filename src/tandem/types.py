@@ -5,7 +5,7 @@ Units are in the names: ``*_s`` seconds, ``*_bytes`` bytes. Shapes: n texts, s p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
@@ -92,8 +92,10 @@ class EmbedResult(msgspec.Struct, frozen=True):
 
 
 class TokenBatch(msgspec.Struct, frozen=True):
-    """What a device runs: ``ids`` int32 [n, s] padded on the right, ``lengths`` int32 [n] with 1 <= length <= s.
+    """What a device runs: ``ids`` int32 [rows, s] padded on the right, ``lengths`` int32 [n] with 1 <= length <= s.
 
+    ``places`` int32 [n]: where each text begins in ``ids.ravel()``; a text lies within one row, and a row may hold
+    several. None when text i is row i, from its first place on; then rows = n.
     ``skips`` int32 [n]: how many leading tokens pooling leaves out (a prompt under ``include_prompt: false``);
     None when no text skips any.
     """
@@ -102,6 +104,33 @@ class TokenBatch(msgspec.Struct, frozen=True):
     lengths: NDArray[np.int32]
     skips: NDArray[np.int32] | None = None
     output: Output = Output.POOLED
+    places: NDArray[np.int32] | None = None
+
+    def starts(self) -> NDArray[np.int32]:
+        """``places``, also where it is None."""
+        width = self.ids.shape[1]
+        return np.arange(0, self.ids.size, width, dtype=np.int32) if self.places is None else self.places
+
+    def segments(self) -> NDArray[np.int32]:
+        """int32 like ``ids``: 1 + the index of the text that a place belongs to, 0 for padding."""
+        found = np.zeros(self.ids.size, np.int32)
+        for index, (start, length) in enumerate(zip(self.starts().tolist(), self.lengths.tolist(), strict=True), 1):
+            found[start : start + length] = index
+        return found.reshape(self.ids.shape)
+
+    def positions(self) -> NDArray[np.int32]:
+        """int32 like ``ids``: each token's position in its own text; 0 for padding."""
+        found = np.zeros(self.ids.size, np.int32)
+        upward = np.arange(self.ids.shape[1], dtype=np.int32)
+        for start, length in zip(self.starts().tolist(), self.lengths.tolist(), strict=True):
+            found[start : start + length] = upward[:length]
+        return found.reshape(self.ids.shape)
+
+    def texts(self) -> Iterator[NDArray[np.int32]]:
+        """The ids of each text, unpadded."""
+        flat = self.ids.ravel()
+        for start, length in zip(self.starts().tolist(), self.lengths.tolist(), strict=True):
+            yield flat[start : start + length]
 
 
 class Outcome(msgspec.Struct, frozen=True):

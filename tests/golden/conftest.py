@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tandem.backends.graph import build_onnx, input_names
-from tandem.backends.quiet_onnxruntime import ort
-from tandem.backends.quiet_openvino import ov
+from tandem.backends import BACKENDS, BackendOptions
+from tandem.backends.graph_model import built_model
 from tandem.models.description import EncoderDescription
 from tandem.models.families import describe_folder
 from tandem.models.folder import ModelFolder
@@ -92,29 +91,22 @@ def on_reference(description: EncoderDescription, weights: Mapping[str, Array], 
     return lambda batch: forward(description, weights, msgspec.structs.replace(batch, output=output))
 
 
-def on_onnxruntime(description: EncoderDescription, weights: Mapping[str, Array], output: Output) -> Run:
-    model = build_onnx(description, weights, output)
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    names = input_names(description)
-    return lambda batch: session.run(["rows"], _feeds(names, batch))[0]
+def _on_backend(name: str) -> Engine:
+    """As it is served: fp32, packed or not, pooled where the backend pools."""
+
+    def engine(description: EncoderDescription, weights: Mapping[str, Array], output: Output) -> Run:
+        backend = BACKENDS.get(name)(built_model(description, weights), BackendOptions())
+        return lambda batch: backend.run(msgspec.structs.replace(batch, output=output))
+
+    return engine
 
 
-def on_openvino(description: EncoderDescription, weights: Mapping[str, Array], output: Output) -> Run:
-    core = ov.Core()
-    model = core.read_model(build_onnx(description, weights, output))
-    # Without the hint a CPU with bfloat16 instructions computes in bfloat16 and says nothing.
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    names = input_names(description)
-    return lambda batch: compiled(_feeds(names, batch))["rows"].copy()
-
-
-def _feeds(names: tuple[str, ...], batch: TokenBatch) -> dict[str, NDArray[np.int32]]:
-    skips = np.zeros(len(batch.lengths), np.int32) if batch.skips is None else batch.skips
-    feeds = {"input_ids": batch.ids, "lengths": batch.lengths, "skips": skips}
-    return {name: feeds[name] for name in names}
-
-
-ENGINES: dict[str, Engine] = {"reference": on_reference, "onnxruntime": on_onnxruntime, "openvino": on_openvino}
+on_onnxruntime = _on_backend("onnxruntime")
+ENGINES: dict[str, Engine] = {
+    "reference": on_reference,
+    "onnxruntime": on_onnxruntime,
+    "openvino": _on_backend("openvino"),
+}
 
 
 @pytest.fixture(params=ENGINES)

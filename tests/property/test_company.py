@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tandem.backends.graph import build_onnx, input_names
-from tandem.backends.quiet_onnxruntime import ort
-from tandem.backends.quiet_openvino import ov
+from tandem.backends import BACKENDS, BackendOptions
+from tandem.backends.graph_model import built_model
 from tandem.models.description import EncoderDescription, LayerSpec, NormPlacement, Positions
 from tandem.models.reference import forward
 from tandem.types import TokenBatch
@@ -39,25 +38,14 @@ def on_reference(description: EncoderDescription) -> Run:
     return lambda batch: forward(description, weights, batch)
 
 
-def on_onnxruntime(description: EncoderDescription) -> Run:
-    model = build_onnx(description, random_weights(description))
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    return lambda batch: session.run(["rows"], feeds(description, batch))[0]
+def on_backend(name: str) -> Callable[[EncoderDescription], Run]:
+    def make(description: EncoderDescription) -> Run:
+        return BACKENDS.get(name)(built_model(description, random_weights(description)), BackendOptions()).run
+
+    return make
 
 
-def on_openvino(description: EncoderDescription) -> Run:
-    core = ov.Core()
-    model = core.read_model(build_onnx(description, random_weights(description)), b"")
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda batch: compiled(feeds(description, batch))["rows"].copy()
-
-
-def feeds(description: EncoderDescription, batch: TokenBatch) -> dict[str, Any]:
-    given_arrays = {"input_ids": batch.ids, "lengths": batch.lengths, "skips": batch.skips}
-    return {name: given_arrays[name] for name in input_names(description)}
-
-
-ENGINES = {"reference": on_reference, "onnxruntime": on_onnxruntime, "openvino": on_openvino}
+ENGINES = {"reference": on_reference, "onnxruntime": on_backend("onnxruntime"), "openvino": on_backend("openvino")}
 
 
 @pytest.fixture(scope="module", params=ENGINES)

@@ -16,13 +16,14 @@ from tandem.types import Output, Tier, TokenBatch
 
 class Backend(Protocol):
     """``dims`` is the width of a pooled row, ``hidden`` that of a token's. ``streams`` batches may run at once, each
-    from a thread of its own; one thread always uses the same stream."""
+    from a thread of its own. ``packs``: pooled batches may hold several texts in a row."""
 
     name: str
     tier: Tier
     dims: int
     hidden: int
     streams: int
+    packs: bool
 
     def run(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Pooled rows [n, dims], not normalised; for ``Output.TOKENS`` [n, s, hidden], where positions past a text's
@@ -34,33 +35,34 @@ class Backend(Protocol):
         ...
 
 
-def as_rows(result: NDArray[np.float32], batch: TokenBatch) -> NDArray[np.float32]:
-    """For graphs whose result is the rows already."""
-    return result
+class Graph(msgspec.Struct, frozen=True, kw_only=True):
+    """One graph. ``build`` gives it as a file (ONNX, or OpenVINO's XML) that is there until the context ends: an engine
+    maps its weights from it, and serialised in memory they would be there twice.
 
-
-class GraphModel(msgspec.Struct, frozen=True, kw_only=True):
-    """A model as a graph, for engines that run graphs.
-
-    ``build`` gives the graph for an output as a file (ONNX, or OpenVINO's XML) that is there until the context ends: an
-    engine maps its weights from it, and serialised in memory they would be there twice. ``inputs`` are those
-    it takes, of ``input_ids`` [n, s], ``lengths`` [n], ``skips`` [n], ``attention_mask`` [n, s], ``token_type_ids``
-    [n, s] and ``position_ids`` [n, s]; int32, or int64 where ``wide``. ``result`` names the output to take, float32,
-    and ``finish`` makes of it what ``Backend.run`` returns.
+    ``inputs`` are those it takes, of ``INPUTS``; int32, or int64 where ``wide``. ``result`` names the output to take.
     """
 
-    build: Callable[[Output], AbstractContextManager[Path]]
+    build: Callable[[], AbstractContextManager[Path]]
     inputs: tuple[str, ...]
-    dims: int
-    hidden: int
     wide: bool = False
     result: str = "rows"
-    finish: Callable[[NDArray[np.float32], TokenBatch], NDArray[np.float32]] = as_rows
 
     def feeds(self, batch: TokenBatch) -> dict[str, NDArray[np.int32] | NDArray[np.int64]]:
         """The arrays for ``inputs``, by name."""
-        arrays = {name: _FEEDS[name](batch) for name in self.inputs}
+        arrays = {name: INPUTS[name](batch) for name in self.inputs}
         return {name: array.astype(np.int64) for name, array in arrays.items()} if self.wide else dict(arrays)
+
+
+class GraphModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model for engines that run graphs: the graph for each output, the same object where one serves both, and
+    ``finish``, which makes of its float32 result what ``Backend.run`` returns. ``packs``: a row of a batch may hold
+    several texts."""
+
+    graphs: dict[Output, Graph]
+    finish: Callable[[NDArray[np.float32], TokenBatch], NDArray[np.float32]]
+    dims: int
+    hidden: int
+    packs: bool = False
 
 
 class BackendOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,12 +80,14 @@ def _mask(batch: TokenBatch) -> NDArray[np.int32]:
     return mask
 
 
-_FEEDS: dict[str, Callable[[TokenBatch], NDArray[np.int32]]] = {
+INPUTS: dict[str, Callable[[TokenBatch], NDArray[np.int32]]] = {
     "input_ids": lambda batch: batch.ids,
     "lengths": lambda batch: batch.lengths,
     "skips": lambda batch: np.zeros_like(batch.lengths) if batch.skips is None else batch.skips,
     "attention_mask": _mask,
     "token_type_ids": lambda batch: np.zeros_like(batch.ids),
+    "segments": TokenBatch.segments,
+    "positions": TokenBatch.positions,
     "position_ids": lambda batch: np.tile(np.arange(batch.ids.shape[1], dtype=np.int32), (len(batch.lengths), 1)),
 }
-GRAPH_INPUTS = tuple(_FEEDS)
+"""Every input that a graph may have, and what a batch feeds it; the last three and the mask take one text a row."""

@@ -32,6 +32,7 @@ class FakeBackend:
 
     name = "fake"
     tier = Tier.FP32
+    packs = False
 
     def __init__(self, options: FakeOptions | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
         self.options = options or FakeOptions()

@@ -1,9 +1,12 @@
-"""Lowers an encoder description to one ONNX graph, pooling and dense heads included.
+"""Lowers an encoder description to an ONNX graph.
 
-Inputs: ``input_ids`` int32 [n, s] padded on the right with any valid id, ``lengths`` int32 [n] with
-1 <= length <= s <= ``max_positions``, and, where pooling leaves out prompts, ``skips`` int32 [n].
-Output ``rows``: float32 [n, dims], or [n, s, hidden] for ``Output.TOKENS``, where rows past a text's length mean
-nothing.
+For ``Output.TOKENS``, hidden states of packed rows. Inputs: ``input_ids``, ``segments`` and, for learned positions,
+``positions``, each int32 [n, s] as ``TokenBatch`` gives them; s <= ``max_positions``. Output ``rows`` float32
+[n, s, hidden], which means nothing where there is no text. Several texts in a row do not see each other.
+
+For ``Output.POOLED``, with pooling and dense heads, one text a row. Inputs: ``input_ids`` int32 [n, s] padded on the
+right with any valid id, ``lengths`` int32 [n] with 1 <= length <= s, and, where pooling leaves out prompts, ``skips``
+int32 [n]. Output ``rows`` float32 [n, dims].
 
 Folded at build time: token type 0 into the position table, 1/sqrt(head_dim) into the query weights, and query, key
 and value into one product. Attention is MatMul, Add, Softmax, MatMul, the form that engines recognise and fuse. Where
@@ -46,16 +49,19 @@ def write_onnx(
     return path, data_path
 
 
-def input_names(description: EncoderDescription) -> tuple[str, ...]:
-    """The graph's inputs in order, the same for every output."""
+def input_names(description: EncoderDescription, output: Output = Output.POOLED) -> tuple[str, ...]:
+    """The graph's inputs in order."""
+    if output is Output.TOKENS:
+        learned = description.positions is Positions.LEARNED
+        return ("input_ids", "segments", "positions") if learned else ("input_ids", "segments")
     return ("input_ids", "lengths", "skips") if description.skips_prompt else ("input_ids", "lengths")
 
 
 def _lower(d: EncoderDescription, weights: Tensors, output: Output, w: GraphWriter) -> onnx.ModelProto:
     w.scope = "embeddings"
-    b = _begin(d, weights, w)
+    b = _begin(d, weights, w, output)
     seen = sights(b)
-    x = _embed(b)
+    x = _embed(b, output)
     for index, sight in enumerate(seen):
         w.scope = f"layers.{index}"
         last = index == len(seen) - 1
@@ -66,11 +72,18 @@ def _lower(d: EncoderDescription, weights: Tensors, output: Output, w: GraphWrit
     return _finish(b, project(b, pool(b, x)) if output is Output.POOLED else x, output)
 
 
-def _begin(d: EncoderDescription, weights: Tensors, w: GraphWriter) -> Build:
+def _begin(d: EncoderDescription, weights: Tensors, w: GraphWriter, output: Output) -> Build:
     size = w.op("Shape", "input_ids", attributes={"start": 1, "end": 2})
     end = w.op("Cast", w.op("Squeeze", size, w.ints(0)), attributes={"to": TensorProto.INT32})
     places = w.op("Range", w.constant(np.int32(0)), end, w.constant(np.int32(1)))
-    return Build(d, weights, w, size, places, w.op("Unsqueeze", _lengths(d, w), w.ints(1)))
+    if output is Output.TOKENS:
+        # A place sees those of its own text. Padding, segment 0, sees padding: a row of nothing but masked scores
+        # would be no softmax.
+        seeing, seen = w.op("Unsqueeze", "segments", w.ints(1, 3)), w.op("Unsqueeze", "segments", w.ints(1, 2))
+        return Build(d, weights, w, size, places, w.op("Equal", seeing, seen))
+    lengths = w.op("Unsqueeze", _lengths(d, w), w.ints(1))
+    real = w.op("Less", w.op("Unsqueeze", places, w.ints(0)), lengths)
+    return Build(d, weights, w, size, places, w.op("Unsqueeze", real, w.ints(1, 2)), lengths)
 
 
 def _lengths(d: EncoderDescription, w: GraphWriter) -> str:
@@ -79,12 +92,14 @@ def _lengths(d: EncoderDescription, w: GraphWriter) -> str:
     return w.op("Max", "lengths", w.op("Min", "skips", "lengths")) if d.skips_prompt else "lengths"
 
 
-def _embed(b: Build) -> str:
+def _embed(b: Build, output: Output) -> str:
     x = b.w.op("Gather", b.w.tensor("embeddings.token.weight", b.weights["embeddings.token.weight"]), "input_ids")
     kind = b.weights["embeddings.type.weight"][0] if b.d.token_types else np.zeros(b.d.hidden, np.float32)
     if b.d.positions is Positions.LEARNED:
         table = b.weights["embeddings.position.weight"][b.d.position_offset :] + kind
-        x = b.w.op("Add", x, first_rows(b, b.w.tensor("embeddings.position.weight", table)))
+        rows = b.w.tensor("embeddings.position.weight", table)
+        own = b.w.op("Gather", rows, "positions") if output is Output.TOKENS else first_rows(b, rows)
+        x = b.w.op("Add", x, own)
     elif b.d.token_types:
         x = b.w.op("Add", x, b.w.tensor("embeddings.type.weight", kind))
     return norm(b, "embeddings.norm", x)
@@ -110,7 +125,8 @@ def _layer(b: Build, index: int, x: str, sight: Sight, *, first_only: bool) -> s
 
 
 def _finish(b: Build, x: str, output: Output) -> onnx.ModelProto:
-    shapes = {"input_ids": ("n", "s"), "lengths": ("n",), "skips": ("n",)}
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, shapes[name]) for name in input_names(b.d)]
+    names = input_names(b.d, output)
+    shapes = {name: ("n",) if name in ("lengths", "skips") else ("n", "s") for name in names}
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, shapes[name]) for name in names]
     shape = ("n", b.d.dims) if output is Output.POOLED else ("n", "s", b.d.hidden)
     return b.w.model(inputs, helper.make_tensor_value_info(b.w.result(x, "rows"), TensorProto.FLOAT, shape))

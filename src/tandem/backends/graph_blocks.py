@@ -18,14 +18,16 @@ Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 class Build(msgspec.Struct, frozen=True):
     """What every block is built from: the description ``d``, the weights, the writer ``w``, and the values that
-    blocks share: ``size`` int64 [1] = s, ``places`` int32 [s] = 0 .. s-1, ``lengths`` int32 [n, 1]."""
+    blocks share: ``size`` int64 [1] = s, ``places`` int32 [s] = 0 .. s-1, and ``visible`` bool, [n, 1, 1, s] or
+    [n, 1, s, s]: which places (columns) a place (row) may look at. ``lengths`` int32 [n, 1] is there for pooling."""
 
     d: EncoderDescription
     weights: Tensors
     w: GraphWriter
     size: str
     places: str
-    lengths: str
+    visible: str
+    lengths: str = ""
 
 
 class Turn(msgspec.Struct, frozen=True):

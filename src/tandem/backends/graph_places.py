@@ -26,8 +26,7 @@ def sights(b: Build) -> list[Sight]:
 
 
 def _bias(b: Build, window: int | None, back: str, relative: str) -> str:
-    real = b.w.op("Less", b.w.op("Unsqueeze", b.places, b.w.ints(0)), b.lengths)
-    allowed = b.w.op("Unsqueeze", real, b.w.ints(1, 2))
+    allowed = b.visible
     if window is not None:
         near = b.w.op("LessOrEqual", b.w.op("Abs", back), b.w.constant(np.int32(window)))
         allowed = b.w.op("And", allowed, near)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.backends.base import BackendOptions, GraphModel
+from tandem.backends.base import BackendOptions, Graph, GraphModel
 from tandem.backends.quiet_onnxruntime import ort
 from tandem.types import Output, Tier, TokenBatch
 
@@ -28,6 +28,7 @@ class OnnxRuntimeBackend:
         self.dims = model.dims
         self.hidden = model.hidden
         self.streams = options.streams
+        self.packs = model.packs
         self._model = model
         self._options = ort.SessionOptions()
         self._options.intra_op_num_threads = max(1, options.threads // options.streams)
@@ -35,21 +36,21 @@ class OnnxRuntimeBackend:
         self._options.log_severity_level = 3
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._compiling = Lock()
-        self._sessions = {Output.POOLED: self._load(Output.POOLED)}
+        self._sessions: dict[int, Any] = {}
+        self._session(model.graphs[Output.POOLED])
 
     def run(self, batch: TokenBatch) -> NDArray[np.float32]:
-        found = self._session(batch.output).run([self._model.result], self._model.feeds(batch))
+        graph = self._model.graphs[batch.output]
+        found = self._session(graph).run([graph.result], graph.feeds(batch))
         return self._model.finish(np.asarray(found[0], np.float32), batch)
 
     def close(self) -> None:
         self._sessions.clear()
 
-    def _session(self, output: Output) -> Any:
+    def _session(self, graph: Graph) -> Any:
         with self._compiling:
-            if output not in self._sessions:
-                self._sessions[output] = self._load(output)
-            return self._sessions[output]
-
-    def _load(self, output: Output) -> Any:
-        with self._model.build(output) as path:
-            return ort.InferenceSession(str(path), self._options, providers=["CPUExecutionProvider"])
+            if id(graph) not in self._sessions:
+                with graph.build() as path:
+                    session = ort.InferenceSession(str(path), self._options, providers=["CPUExecutionProvider"])
+                    self._sessions[id(graph)] = session
+            return self._sessions[id(graph)]

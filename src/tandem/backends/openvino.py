@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.backends.base import BackendOptions, GraphModel
+from tandem.backends.base import BackendOptions, Graph, GraphModel
 from tandem.backends.quiet_openvino import ov
 from tandem.types import Output, Tier, TokenBatch
 
@@ -33,6 +33,7 @@ class OpenVinoBackend:
         self.dims = model.dims
         self.hidden = model.hidden
         self.streams = options.streams
+        self.packs = model.packs
         self._model = model
         self._core = ov.Core()
         self._config = {
@@ -44,33 +45,36 @@ class OpenVinoBackend:
             "CPU_RUNTIME_CACHE_CAPACITY": options.kernel_cache,
         }
         self._compiling = Lock()
-        self._compiled = {Output.POOLED: self._compile(Output.POOLED)}
+        self._compiled: dict[int, Any] = {}
+        self._compile(model.graphs[Output.POOLED])
         self._requests = local()
 
     def run(self, batch: TokenBatch) -> NDArray[np.float32]:
-        request = self._request(batch.output)
+        graph = self._model.graphs[batch.output]
+        request = self._request(graph)
         # The arrays must outlive the run: a shared tensor does not hold them.
-        arrays = self._model.feeds(batch)
+        arrays = graph.feeds(batch)
         for name, array in arrays.items():
             request.set_tensor(name, ov.Tensor(array, shared_memory=True))
         request.infer()
-        result: NDArray[np.float32] = np.array(request.get_tensor(self._model.result).data, np.float32)
+        result: NDArray[np.float32] = np.array(request.get_tensor(graph.result).data, np.float32)
         return self._model.finish(result, batch)
 
     def close(self) -> None:
         self._compiled.clear()
         self._requests = local()
 
-    def _request(self, output: Output) -> Any:
-        found = getattr(self._requests, output, None)
-        if found is None:
-            with self._compiling:
-                if output not in self._compiled:
-                    self._compiled[output] = self._compile(output)
-            found = self._compiled[output].create_infer_request()
-            setattr(self._requests, output, found)
-        return found
+    def _request(self, graph: Graph) -> Any:
+        """This thread's request for a graph."""
+        requests = self._requests.__dict__.setdefault("by_graph", {})
+        if id(graph) not in requests:
+            requests[id(graph)] = self._compile(graph).create_infer_request()
+        return requests[id(graph)]
 
-    def _compile(self, output: Output) -> Any:
-        with self._model.build(output) as path:
-            return self._core.compile_model(self._core.read_model(path), "CPU", self._config)
+    def _compile(self, graph: Graph) -> Any:
+        with self._compiling:
+            if id(graph) not in self._compiled:
+                with graph.build() as path:
+                    model = self._core.read_model(path)
+                    self._compiled[id(graph)] = self._core.compile_model(model, "CPU", self._config)
+            return self._compiled[id(graph)]

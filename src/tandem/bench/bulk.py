@@ -94,7 +94,7 @@ class _Ceiling:
         ids = context.model.tokenizer.encode(context.mix.texts, truncate=True).ids
         lists = [ids[start : start + LIST] for start in range(0, len(ids), LIST)]
         callers = context.options.connections
-        self._batches = cut_batches(context.settings, context.model, lists, callers, backend.streams)
+        self._batches = cut_batches(context.settings, context.model, lists, callers, backend)
         self._ceiling = Ceiling(backend)
         self.tokens = sum(map(len, ids))
         self.waste = waste(self._batches)

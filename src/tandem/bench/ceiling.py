@@ -26,16 +26,18 @@ from tandem.types import Output, Priority, TokenBatch, TokenIds
 
 
 def cut_batches(
-    settings: Settings, model: LoadedModel, requests: Sequence[Sequence[TokenIds]], callers: int, slots: int
+    settings: Settings, model: LoadedModel, requests: Sequence[Sequence[TokenIds]], callers: int, backend: Backend
 ) -> list[TokenBatch]:
     """The batches of a closed loop of ``callers`` callers over ``requests``, in the order in which they are cut.
 
-    As in the engine's shell, ``slots`` batches run and one more is handed over ahead.
+    As in the engine's shell, as many batches run as the backend has streams, and a full one is handed over ahead.
     """
-    core = SchedulerCore(POLICIES.get(settings.policy)(batch_limits(settings, model)), slots)
+    slots, limits = backend.streams, batch_limits(settings, model, packs=backend.packs)
+    core = SchedulerCore(POLICIES.get(settings.policy)(limits), slots, limits)
     loop = asyncio.new_event_loop()
     try:
-        return [batch.pack(model.tokenizer.pad_id) for batch in _drive(core, loop, requests, callers, slots)]
+        pad_id, width = model.tokenizer.pad_id, core.row_width
+        return [batch.arrays(pad_id, width) for batch in _drive(core, loop, requests, callers, slots)]
     finally:
         loop.close()
 
@@ -62,8 +64,8 @@ def _drive(
     for _ in range(callers):
         arrive()
     while True:
-        while (free := slots + 1 - len(running)) > 0:
-            batch = core.next(now, max(1, free - 1))
+        while (free := slots - len(running)) > 0 or (free == 0 and core.full):
+            batch = core.next(now, max(1, free))
             if batch is None:
                 break
             batches.append(batch)

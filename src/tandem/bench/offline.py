@@ -113,7 +113,7 @@ def _ceiling(settings: Settings, model: LoadedModel, texts: list[str]) -> tuple[
     backend, _ = build_backend(settings, model)
     ids = model.tokenizer.encode(texts, truncate=True).ids
     chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
-    batches = cut_batches(settings, model, chunks, CHUNKS_AHEAD, backend.streams)
+    batches = cut_batches(settings, model, chunks, CHUNKS_AHEAD, backend)
     if sum(len(batch.lengths) for batch in batches) != len(ids):
         raise JobError("the scheduler lost a text")
     return Ceiling(backend), batches

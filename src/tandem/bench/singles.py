@@ -58,7 +58,7 @@ def one(context: Context) -> None:
     texts = context.questions.texts[:ONE_COUNT]
     ids = context.model.tokenizer.encode(texts, truncate=True).ids
     backend, _ = build_backend(context.settings, context.model)
-    batches = cut_batches(context.settings, context.model, [[row] for row in ids], 1, backend.streams)
+    batches = cut_batches(context.settings, context.model, [[row] for row in ids], 1, backend)
     ceiling = Ceiling(backend)
     try:
         with context.start(context.tandem) as server:

@@ -26,10 +26,10 @@ def forward(description: EncoderDescription, weights: Tensors, batch: TokenBatch
 
     ``weights`` are the tensors of ``tensor_shapes(description)``.
     """
-    texts = [ids[:length] for ids, length in zip(batch.ids, batch.lengths, strict=True)]
+    texts = list(batch.texts())
     states = _encode(description, weights, texts)
     if batch.output is Output.TOKENS:
-        padded = np.zeros((*batch.ids.shape, description.hidden), np.float32)
+        padded = np.zeros((len(texts), batch.ids.shape[1], description.hidden), np.float32)
         for row, state in zip(padded, states, strict=True):
             row[: len(state)] = state
         return padded

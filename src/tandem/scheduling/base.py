@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.batching.packing import Layout, lay_out
 from tandem.types import Output, Priority, TokenBatch, TokenIds
 
 
@@ -69,7 +70,7 @@ class Item:
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Items that run together, padded to ``width`` tokens."""
+    """Items that run together; padded to ``width`` tokens, where rows are not packed."""
 
     items: Sequence[Item]
     width: int
@@ -87,15 +88,21 @@ class Batch(msgspec.Struct, frozen=True):
             Batch(self.items[middle:], self.width, self.output),
         )
 
-    def pack(self, pad_id: int) -> TokenBatch:
-        """The arrays that a device runs: ids int32 [n, width]."""
-        n = len(self.items)
-        ids = np.full((n, self.width), pad_id, np.int32)
-        lengths = np.empty(n, np.int32)
-        for place, item in enumerate(self.items):
-            ids[place, : item.length] = item.ids
-            lengths[place] = item.length
-        skips = None
-        if any(item.skip for item in self.items):
-            skips = np.array([item.skip for item in self.items], np.int32)
-        return TokenBatch(ids=ids, lengths=lengths, skips=skips, output=self.output)
+    def arrays(self, pad_id: int, max_width: int | None) -> TokenBatch:
+        """What a device runs. ``max_width``: the widest row, for a device whose rows hold several texts; else None."""
+        lengths = [item.length for item in self.items]
+        if max_width is not None and self.output is Output.POOLED:
+            layout = lay_out(lengths, max_width)
+        else:
+            layout = Layout(self.width, len(lengths), list(range(0, len(lengths) * self.width, self.width)))
+        flat = np.full(layout.rows * layout.width, pad_id, np.int32)
+        for item, start in zip(self.items, layout.starts, strict=True):
+            flat[start : start + item.length] = item.ids
+        skips = [item.skip for item in self.items]
+        return TokenBatch(
+            ids=flat.reshape(layout.rows, layout.width),
+            lengths=np.array(lengths, np.int32),
+            places=np.array(layout.starts, np.int32),
+            skips=np.array(skips, np.int32) if any(skips) else None,
+            output=self.output,
+        )

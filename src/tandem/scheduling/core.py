@@ -57,6 +57,17 @@ class SchedulerCore:
             before += item.length * token_s
             self._windows[item.group.output].add(item)
 
+    @property
+    def row_width(self) -> int | None:
+        """The widest row where rows hold several texts; None where each text has a row."""
+        return self._limits.max_width if self._limits and self._limits.packs else None
+
+    @property
+    def full(self) -> bool:
+        """Whether a batch cut now would be as large as one may be."""
+        full_tokens = self._limits.max_tokens if self._limits else 0
+        return max(window.total_tokens for window in self._windows.values()) >= 2 * full_tokens > 0
+
     def next(self, now: float, free_slots: int = 1) -> Batch | None:
         """Cut the next batch, or None when nothing waits. Texts that nobody waits for any more, or whose deadline
         has passed, are dropped here, before they cost compute."""
@@ -77,7 +88,14 @@ class SchedulerCore:
         window = self._windows[output]
         anchor = window.anchor()
         assert anchor is not None, "the most urgent window is not empty"
-        view = QueueView(window.lengths, anchor, window.total_tokens, max(1, free_slots))
+        view = QueueView(
+            lengths=window.lengths,
+            anchor=anchor,
+            total_tokens=window.total_tokens,
+            free_slots=max(1, free_slots),
+            slots=self._slots,
+            running_tokens=self._running_tokens,
+        )
         plan = self._policy.plan(view, now)
         if self._limits is not None:
             plan = self._limits.bound(plan, view)

@@ -1,8 +1,9 @@
 """The scheduler's async shell: hands batches from the core to workers, and their rows to whoever waits.
 
 Everything here runs in the event loop's thread. Nothing polls: a batch is cut when texts come and a worker has room,
-or when a worker ends a batch. A worker has room for the batches that it computes and one more, so that a device never
-waits for this loop; and no batch waits for company while a device is idle.
+or when a worker ends a batch. No batch waits for company while a device is idle. A worker also takes one batch more
+than it computes, so that it need not wait for this loop, once enough waits to fill that one: cut earlier, it would only
+go without the company that comes meanwhile.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ class SchedulerLoop:
         """
         self._enter()
         self.core.add(items, self._clock.now())
+        # Not at once: texts that arrive in one turn of the event loop should find each other.
+        asyncio.get_running_loop().call_soon(self._pump)
         try:
-            self._pump()
             await group.future
         finally:
             if group.pending:
@@ -104,12 +106,12 @@ class SchedulerLoop:
         """Give workers all they have room for."""
         if self._closed:
             self.core.fail_all(Draining("the engine was closed before this was computed"))
-        while (free := self._worker.slots + 1 - self._outstanding) > 0:
-            batch = self.core.next(self._clock.now(), max(1, free - 1))
+        while (free := self._worker.slots - self._outstanding) > 0 or (free == 0 and self.core.full):
+            batch = self.core.next(self._clock.now(), max(1, free))
             if batch is None:
                 return
             self._outstanding += 1
-            self._worker.submit(batch.pack(self._pad_id), self._on_done(batch))
+            self._worker.submit(batch.arrays(self._pad_id, self.core.row_width), self._on_done(batch))
 
     def _on_done(self, batch: Batch) -> Callable[[Done], None]:
         loop = self._loop

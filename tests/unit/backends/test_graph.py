@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tandem.backends.base import INPUTS
 from tandem.backends.graph import build_onnx, input_names, write_onnx
 from tandem.backends.quiet_onnxruntime import ort
 from tandem.models.description import (
@@ -39,8 +40,8 @@ def make_batch(lengths: list[int], seed: int = 0, output: Output = Output.POOLED
 
 def run(model: bytes | str, description: EncoderDescription, batch: TokenBatch) -> NDArray[np.float32]:
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    feeds = {"input_ids": batch.ids, "lengths": batch.lengths, "skips": batch.skips}
-    rows: NDArray[np.float32] = session.run(["rows"], {name: feeds[name] for name in input_names(description)})[0]
+    feeds = {name: INPUTS[name](batch) for name in input_names(description, batch.output)}
+    rows: NDArray[np.float32] = session.run(["rows"], feeds)[0]
     return rows
 
 
@@ -139,7 +140,7 @@ def test_the_graph_is_valid_and_says_its_shapes(output: Output) -> None:
     model = onnx.load_from_string(build_onnx(description, random_weights(description), output))
     onnx.checker.check_model(model, full_check=True)
     inputs = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
-    assert inputs == dict.fromkeys(input_names(description), onnx.TensorProto.INT32)
+    assert inputs == dict.fromkeys(input_names(description, output), onnx.TensorProto.INT32)
     dims = [d.dim_param or d.dim_value for d in model.graph.output[0].type.tensor_type.shape.dim]
     assert dims == (["n", 16] if output is Output.POOLED else ["n", "s", 16])
 
@@ -148,12 +149,13 @@ def test_the_graph_is_valid_and_says_its_shapes(output: Output) -> None:
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 @pytest.mark.parametrize("skips_prompt", [False, True])
 def test_every_input_is_read(output: Output, pooling: str, skips_prompt: bool) -> None:
-    """Engines drop an input that nothing reads, and callers feed the same inputs for every output."""
+    """Engines drop an input that nothing reads, and then know nothing of it when it is fed."""
     description = tiny(changes={"skips_prompt": skips_prompt, "pooling": (pooling,)})
     model = onnx.load_from_string(build_onnx(description, random_weights(description), output))
     read = {name for node in model.graph.node for name in node.input}
-    assert ("skips" in input_names(description)) is skips_prompt
-    assert {value.name for value in model.graph.input} == set(input_names(description)) <= read
+    names = input_names(description, output)
+    assert ("skips" in names) is (skips_prompt and output is Output.POOLED)
+    assert {value.name for value in model.graph.input} == set(names) <= read
 
 
 def test_weights_beside_the_model_are_the_same_weights(tmp_path: Path) -> None:

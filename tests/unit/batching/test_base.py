@@ -33,7 +33,7 @@ VIEW = QueueView([5, 6, 7, 20, 30, 60], anchor=3, total_tokens=128)
         (Plan(3, 3, 20), Plan(3, 4, 20)),
         (Plan(4, 2, 20), Plan(3, 4, 20)),
         # Out of the queue.
-        (Plan(-3, 99, 20), Plan(3, 4, 20)),
+        (Plan(-3, 99, 20), Plan(0, 4, 20)),
         # Narrower than its longest text, and wider than any text may be.
         (Plan(3, 5, 8), Plan(3, 5, 30)),
         (Plan(3, 4, 9999), Plan(3, 4, 64)),

@@ -288,14 +288,14 @@ def test_no_policy_can_starve_lose_or_overfill(ask: Ask, plan: tuple[int, ...]) 
 def test_a_batch_packs_ids_lengths_and_skips(ask: Ask) -> None:
     one, two = ask(2, 3)
     two.skip = 1
-    packed = Batch([one, two], 4, Output.TOKENS).pack(0)
+    packed = Batch([one, two], 4, Output.TOKENS).arrays(0, None)
     assert packed.ids.tolist() == [[7, 7, 0, 0], [7, 7, 7, 0]]
     assert packed.ids.dtype == packed.lengths.dtype == np.int32
     assert packed.lengths.tolist() == [2, 3]
     assert packed.skips is not None
     assert packed.skips.tolist() == [0, 1]
     assert packed.output is Output.TOKENS
-    assert Batch([one], 2, Output.POOLED).pack(0).skips is None
+    assert Batch([one], 2, Output.POOLED).arrays(0, None).skips is None
 
 
 def test_a_group_ends_once(ask: Ask) -> None:

@@ -1,0 +1,85 @@
+"""Several short texts in one row of a batch, so that an engine which knows only rectangles computes little padding.
+
+Attention sees to it that texts in a row do not see each other. Two things are gained for texts of 10 tokens. Padding
+falls from about 17 % to 5 %, as a row is filled by whatever fits and not by texts of one length. And rows have few
+widths, so an engine meets few shapes: a change of shape costs it 1.5 ms, what 20 tokens cost. What is lost are the
+scores between texts in a row, computed and thrown away: 3 % in a row of 64. In all, 25-30 % less time for short texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tandem.batching.base import BatchLimits, Plan, QueueView
+from tandem.batching.shapes import round_width
+
+# Attention's share of a token's cost grows with the row: by as much as the rest at about this width.
+_DOUBLING_WIDTH = 1500
+# What a shape off the common widths costs, in tokens.
+_ODD_SHAPE = 24
+_COMMON = 32
+# Longer texts than this, or than twice the anchor, do not ride in the anchor's batch: it would wait for them.
+_COMPANY = 64
+# Under this many tokens a batch is not split for a second device: what it saves is less than the second fixed cost.
+MIN_SHARE_TOKENS = 96
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """``starts[i]``: where text i begins in the ids of ``rows`` rows of ``width`` places, laid end to end."""
+
+    width: int
+    rows: int
+    starts: list[int]
+
+
+def lay_out(lengths: Sequence[int], max_width: int) -> Layout:
+    """Place texts into the rows that cost least. ``max_width``: the widest row that the model takes."""
+    longest = max(lengths)
+    narrow = round_width(longest, max_width)
+    if len(lengths) == 1:
+        return Layout(narrow, 1, [0])
+    widths = {narrow, *(min(-(-longest // step) * step, max(max_width, narrow)) for step in (_COMMON, 2 * _COMMON))}
+    return min((_first_fit(lengths, width) for width in sorted(widths)), key=_cost)
+
+
+def _cost(layout: Layout) -> float:
+    odd = _ODD_SHAPE if layout.width % _COMMON else 0
+    return layout.rows * layout.width * (1 + layout.width / _DOUBLING_WIDTH) + odd
+
+
+def _first_fit(lengths: Sequence[int], width: int) -> Layout:
+    """First fit, the longest first: within 11/9 of the fewest rows (Johnson 1973), and by measure within 2 %."""
+    starts = [0] * len(lengths)
+    used: list[int] = []
+    open_from = 0
+    shortest = min(lengths)
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        length = lengths[index]
+        row = next((r for r in range(open_from, len(used)) if used[r] + length <= width), len(used))
+        if row == len(used):
+            used.append(0)
+        starts[index] = row * width + used[row]
+        used[row] += length
+        while open_from < len(used) and used[open_from] + shortest > width:
+            open_from += 1
+    return Layout(width, len(used), starts)
+
+
+def plan_packed(view: QueueView, limits: BatchLimits) -> Plan:
+    """The anchor and the texts nearest to it in length, up to the budget. Lengths need not match: rows are packed."""
+    lengths, anchor = view.lengths, view.anchor
+    share = max(MIN_SHARE_TOKENS, view.share_tokens)
+    longest = max(_COMPANY, 2 * lengths[anchor])
+    start, stop, tokens = anchor, anchor + 1, lengths[anchor]
+    room = min(limits.room(longest), share)
+    while True:
+        left = lengths[start - 1] if start else 0
+        right = lengths[stop] if stop < len(lengths) and lengths[stop] <= longest else 0
+        nearer_right = right and (not left or right - lengths[anchor] <= lengths[anchor] - left)
+        length = right if nearer_right else left
+        if not length or tokens + length > room:
+            return Plan(start, stop, round_width(lengths[stop - 1], limits.max_width))
+        tokens += length
+        start, stop = (start, stop + 1) if nearer_right else (start - 1, stop)
