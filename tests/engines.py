@@ -22,11 +22,13 @@ from tandem.clock import Clock, SystemClock
 from tandem.engine import Engine, EngineOptions
 from tandem.intake import ModelInfo
 from tandem.models.tokenizer import TextTokenizer, TokenizerOptions
+from tandem.models.weight_names import TABLES, source_of
 from tandem.scheduling.core import SchedulerCore
 from tandem.scheduling.loop import SchedulerLoop
 from tandem.types import Outcome, Tier, TokenBatch
 from tandem.workers.inline import InlineWorker
 from tests.model_folders import write_json, write_model
+from tests.tiny_models import random_weights, tiny, write_safetensors
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 POISON_ID, NAN_ID = 4, 5
@@ -159,6 +161,9 @@ def alone(text: str, *, dims: int = DIMS) -> NDArray[np.float32]:
 def write_word_model(root: Path) -> Path:
     """A folder that a real engine serves: a tiny BERT of random weights that knows the words to ``w43``."""
     write_model(root)
+    weights = random_weights(tiny())
+    named = {source_of(TABLES["bert"], name).name: tensor for name, tensor in weights.items()}
+    write_safetensors(root / "model.safetensors", named)
     word_tokenizer(VOCABULARY[:50]).save(str(root / "tokenizer.json"))
     write_json(root / "tokenizer_config.json", {"pad_token": "[PAD]"})
     return root

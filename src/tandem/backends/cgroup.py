@@ -42,6 +42,8 @@ def _groups(root: Path, membership: Path, controller: str) -> Iterator[Path]:
             continue
         top = root / controller if controllers else root
         folder = top / own.lstrip("/")
+        if ".." in folder.parts:  # the group of another namespace, which does not show here
+            continue
         while folder != top and top in folder.parents:
             yield folder
             folder = folder.parent
