@@ -109,7 +109,7 @@ class SchedulerCore:
 
     def failed(self, batch: Batch, error: BackendFailed) -> None:
         """Run a failed batch again as two, and so on down to the text that fails alone and fails its request: one bad
-        text fails nobody else's. Call after ``finish``."""
+        text fails nobody else's."""
         if len(batch.items) == 1:
             batch.items[0].group.fail(error)
         else:

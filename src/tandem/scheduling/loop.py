@@ -24,7 +24,7 @@ from tandem.workers.base import Done, Worker
 
 Observer = Callable[[Outcome], None]
 
-# Batches in a row that must fail before the device is called unhealthy.
+# Texts in a row that must fail alone before the device is called unhealthy.
 _FAILURES = 2
 
 
@@ -68,8 +68,8 @@ class SchedulerLoop:
                     raise BackendFailed(done.error or "the forward pass failed")
 
     def health(self) -> tuple[bool, str]:
-        """False and why when the last two batches failed. One alone may be a bad text's fault, and after the halving
-        of its batch a good one has always run."""
+        """False and why when two texts in a row failed by themselves: one may be a bad text, and fails every batch that
+        it is in on the way down to itself."""
         return self._failures < _FAILURES, self._failure or "batches come back"
 
     async def close(self) -> None:
@@ -106,6 +106,14 @@ class SchedulerLoop:
         """Give workers all they have room for."""
         if self._closed:
             self.core.fail_all(Draining("the engine was closed before this was computed"))
+        try:
+            self._fill()
+        except BaseException as error:
+            # A policy's bug, say. Nothing would wake those who wait.
+            self.core.fail_all(BackendFailed(f"no batch could be cut: {error!r}"))
+            raise
+
+    def _fill(self) -> None:
         while (free := self._worker.slots - self._outstanding) > 0 or (free == 0 and self.core.full):
             batch = self.core.next(self._clock.now(), max(1, free))
             if batch is None:
@@ -120,18 +128,19 @@ class SchedulerLoop:
 
     def _done(self, batch: Batch, done: Done) -> None:
         self._outstanding -= 1
-        outcome = done.outcome
-        self.core.finish(batch, outcome)
         if done.rows is None:
             self._failure = done.error or "the forward pass failed"
-            self._failures += 1
+            self._failures += len(batch.items) == 1
             self.core.failed(batch, BackendFailed(self._failure))
         else:
             self._failure = ""
             self._failures = 0
             self._settle(batch, done)
-        self._pump()
-        self._observer(outcome)
+        try:
+            self.core.finish(batch, done.outcome)
+        finally:
+            self._pump()
+        self._observer(done.outcome)
 
     def _settle(self, batch: Batch, done: Done) -> None:
         rows, outcome = done.rows, done.outcome

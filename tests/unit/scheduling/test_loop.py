@@ -9,11 +9,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from tandem.batching import Plan, QueueView
 from tandem.clock import SystemClock
 from tandem.errors import BackendFailed, Draining, NotReady
 from tandem.scheduling.base import Group, Item
+from tandem.scheduling.core import SchedulerCore
 from tandem.scheduling.loop import SchedulerLoop
 from tandem.types import Outcome, Output, Priority
+from tandem.workers.inline import InlineWorker
 from tests.engines import FAKE, NAN_ID, POISON_ID, Device, make_loop
 
 Asked = tuple[Group, list[Item]]
@@ -141,12 +144,13 @@ async def test_a_device_that_always_fails_answers_and_says_so() -> None:
         raise OSError("the device is on fire")
 
     device.fault = broken
-    with pytest.raises(BackendFailed, match="the device is on fire"):
-        await loop.run(*ask(*[[2, 9, 3]] * 64))
+    for _ in range(2):
+        with pytest.raises(BackendFailed, match="the device is on fire"):
+            await loop.run(*ask(*[[2, 9, 3]] * 64))
     ready, why = loop.health()
     assert not ready
     assert "the device is on fire" in why
-    assert len(device.batches) < 20, "one failed text is enough for a request"
+    assert len(device.batches) < 2 * 10, "one failed text is enough for a request"
     device.fault = lambda: None
     await loop.run(*ask([2, 9, 3]))
     assert loop.health()[0]
@@ -232,6 +236,37 @@ async def test_the_observer_hears_of_every_batch_good_or_bad() -> None:
     assert sum(one.n for one in heard if one.ok) == 2
     assert sum(one.tokens for one in heard if one.ok) == 8
     assert [one.tokens for one in heard if not one.ok] == [3]
+
+
+class Broken:
+    """A policy with a bug, in one place or the other."""
+
+    def __init__(self, *, plans: bool) -> None:
+        self._plans = plans
+
+    def plan(self, view: QueueView, now: float) -> Plan:
+        if not self._plans:
+            raise ZeroDivisionError("a bug")
+        return Plan(view.anchor, view.anchor + 1, view.lengths[view.anchor])
+
+    def observe(self, outcome: Outcome) -> None:
+        raise ZeroDivisionError("a bug")
+
+
+@pytest.mark.parametrize("plans", [True, False])
+async def test_a_policy_with_a_bug_leaves_nobody_waiting(plans: bool) -> None:
+    told: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
+    loop = SchedulerLoop(
+        SchedulerCore(Broken(plans=plans)), InlineWorker(Device(), SystemClock()), SystemClock(), 0, lambda _: None
+    )
+    ended = await asyncio.gather(*(loop.run(*ask([2, i, 3])) for i in range(6, 12)), return_exceptions=True)
+    if plans:
+        assert ended == [None] * 6
+    else:
+        assert all(isinstance(one, BackendFailed) and "a bug" in str(one) for one in ended)
+    await loop.close()
+    assert told, "the bug is told to whoever runs the service"
 
 
 async def test_a_failing_observer_harms_no_caller() -> None:
