@@ -156,7 +156,7 @@ def test_a_full_disk_keeps_what_is_done(tmp_path: Path, tiny_disk: Path, output:
     wanted = whole(tmp_path, path, output)
     ballast = tiny_disk / "ballast"
     ballast.write_bytes(b"x" * 60_000)
-    with pytest.raises(JobError, match=r"no space left for .*; what was finished is kept: free some space"):
+    with pytest.raises(JobError, match=r"no space left for .*: free some, and run the same command again"):
         run(job(path, result))
     assert not result.exists()
     ballast.unlink()

@@ -35,9 +35,7 @@ def disk_errors(path: Path | str) -> Iterator[None]:
         raise  # Whoever reads stdout has enough: no error, and the command line knows what to do.
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise JobError(
-                f"no space left for {path}; what was finished is kept: free some space and run the same command again"
-            ) from error
+            raise JobError(f"no space left for {path}: free some, and run the same command again") from error
         raise JobError(f"{path}: {error.strerror or error}") from error
 
 

@@ -1,6 +1,6 @@
 """A bulk job over files: look at the whole input, embed it window by window, write the output in one go.
 
-Looking first costs a minute for ten gigabytes and buys much: a broken line is reported before hours of work and not
+Looking first costs two minutes for ten gigabytes and buys much: a broken line is reported before hours of work and not
 after, the time left is known, and so are the column types that Parquet wants before its first row. Why a crash loses
 and doubles nothing is argued in ``journal.py``.
 """
@@ -57,13 +57,20 @@ def run_job(options: JobOptions, embedding: Embedding, progress: Progress) -> Su
         check_output(output, source, overwrite=options.overwrite)
         job = _Job(options, embedding, progress, space)
         job.prepare(terms)
-        job.embed()
-        return job.write(source)
+        try:
+            job.embed()
+            return job.write(source)
+        except (TandemError, KeyboardInterrupt):
+            progress.close()
+            progress.warn(f"stopped: {job.saved()}; run the same command again to go on")
+            raise
 
 
 def _settle(space: Workspace, terms: Terms, restart: bool) -> Survey | None:
     """Drop what is of no use any more. Returns the survey of a finished job that only had not been tidied up."""
     plan = space.plan
+    if space.is_foreign and not restart:
+        raise JobError(f"{space.folder} is not understood, perhaps another version's; --restart throws it away")
     if plan is None or restart:
         space.forget()
         return None
@@ -104,31 +111,24 @@ class _Job:
 
     def embed(self) -> None:
         """Whatever is not done yet. Saving one window overlaps with the model's next."""
-        space, total = self._space, self._survey.records
+        space = self._space
         first = space.done.records
-        self._progress.phase("embedding", total, first)
+        self._progress.phase("embedding", self._survey.records, first)
         saving: Future[None] | None = None
-        try:
-            with ThreadPoolExecutor(1, thread_name_prefix="save") as pool:
-                for batch in read_ahead(open_reader(self._options, self._survey).batches(space.done)):
-                    rows, reasons = embed_batch(batch, self._embedding)
-                    if reasons and self._options.on_error is OnError.FAIL:
-                        index = min(reasons)
-                        raise JobError(fault(self._options, batch, index, reasons[index]))
-                    if saving is not None:
-                        saving.result()
-                    saving = pool.submit(space.commit, first, rows, batch.end)
-                    first = batch.end.records
-                    self._progress.advance(len(rows))
+        with ThreadPoolExecutor(1, thread_name_prefix="save") as pool:
+            for batch in read_ahead(open_reader(self._options, self._survey).batches(space.done)):
+                rows, reasons = embed_batch(batch, self._embedding)
+                if reasons and self._options.on_error is OnError.FAIL:
+                    index = min(reasons)
+                    raise JobError(fault(self._options, batch, index, reasons[index]))
                 if saving is not None:
                     saving.result()
-        except (TandemError, KeyboardInterrupt):
-            self._progress.close()
-            saved = f"{space.done.records:,} of {total:,} texts are saved"
-            self._progress.warn(f"stopped: {saved}; run the same command again to go on")
-            raise
-        finally:
-            self._progress.close()
+                saving = pool.submit(space.commit, first, rows, batch.end)
+                first = batch.end.records
+                self._progress.advance(len(rows))
+            if saving is not None:
+                saving.result()
+        self._progress.close()
 
     def write(self, source: Path) -> Summary:
         """The output, from the input and the saved rows."""
@@ -139,14 +139,14 @@ class _Job:
         if not space.has_result:
             self._progress.phase("writing", found.records)
             reader = open_reader(options, found)
-            try:
-                with space.result() as out:
-                    blocks = self._blocks(reader)
-                    make_writer(options, reader, self._embedding.dimensions, found).write(blocks, out)
-            finally:
-                self._progress.close()
+            with space.result() as out:
+                make_writer(options, reader, self._embedding.dimensions, found).write(self._blocks(reader), out)
+            self._progress.close()
         space.publish()
         return self._summary
+
+    def saved(self) -> str:
+        return f"{self._space.done.records:,} of {self._survey.records:,} texts are saved"
 
     def _blocks(self, reader: Reader) -> Iterator[Block]:
         summary, options = self._summary, self._options

@@ -35,6 +35,8 @@ from tandem.errors import JobError
 from tandem.types import Rows
 
 VERSION = 1
+"""Of what stands in the folder. Another one is not gone on with."""
+
 _EDGE_BYTES = 1 << 16
 
 
@@ -70,6 +72,7 @@ class Terms(msgspec.Struct, frozen=True):
 
     input: Identity
     settings: dict[str, str]
+    version: int = VERSION
 
     def differences(self, other: Terms) -> list[str]:
         """What is not the same in ``other``, in words; empty when a job may go on under it."""
@@ -78,6 +81,8 @@ class Terms(msgspec.Struct, frozen=True):
             before, now = self.settings.get(name, "not given"), other.settings.get(name, "not given")
             if before != now:
                 found.append(f"{name} was {before} and is {now}")
+        if self.version != other.version:
+            found.append(f"the form of a job on disk was {self.version} and is {other.version}")
         return found
 
 
@@ -96,7 +101,6 @@ class Plan(msgspec.Struct, frozen=True):
 
     terms: Terms
     survey: Survey
-    version: int = VERSION
 
 
 class _Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -115,6 +119,7 @@ class Workspace:
         self.plan: Plan | None = None
         self.done = START
         self.written = False
+        self.is_foreign = False
         self._lock = -1
         self._journal = -1
         self._vectors = -1
@@ -134,7 +139,7 @@ class Workspace:
         for descriptor in (self._journal, self._vectors):
             if descriptor >= 0:
                 os.close(descriptor)
-        if self.plan is None:
+        if self.plan is None and not self.is_foreign:
             # In this order: a crash on the way leaves a journal that still explains the rest, and nobody else comes in
             # before the lock goes.
             for name in ("vectors", "output", "journal", "lock"):
@@ -150,7 +155,7 @@ class Workspace:
         self.plan = plan
 
     def forget(self) -> None:
-        self.plan, self.done, self.written = None, START, False
+        self.plan, self.done, self.written, self.is_foreign = None, START, False, False
         with disk_errors(self.folder):
             os.ftruncate(self._journal, 0)
             os.lseek(self._journal, 0, os.SEEK_SET)
@@ -229,6 +234,8 @@ class Workspace:
                 try:
                     entry = msgspec.json.decode(line, type=_Entry)
                 except msgspec.DecodeError:
+                    # A line that a crash tore has no end. One that has is somebody's, and not to be thrown away.
+                    self.is_foreign = valid == 0 and line.startswith(b"{") and line.endswith(b"\n")
                     break
                 if not line.endswith(b"\n"):
                     break
@@ -236,5 +243,6 @@ class Workspace:
                 self.plan = entry.plan or self.plan
                 self.done = entry.done or self.done
                 self.written = self.written or entry.written
-        os.ftruncate(self._journal, valid)
-        os.lseek(self._journal, valid, os.SEEK_SET)
+        if not self.is_foreign:
+            os.ftruncate(self._journal, valid)
+            os.lseek(self._journal, valid, os.SEEK_SET)

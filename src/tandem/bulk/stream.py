@@ -36,7 +36,7 @@ def run_stream(options: JobOptions, embedding: Embedding, progress: Progress) ->
             return summary
         check_output(options.output, options.source.path, overwrite=options.overwrite)
         with Workspace(options.output, embedding.dimensions) as space:
-            if space.plan is not None and not options.restart:
+            if (space.plan is not None or space.is_foreign) and not options.restart:
                 raise JobError(f"{space.folder} holds an unfinished job; --restart throws it away")
             space.forget()
             with space.result() as out:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -218,7 +219,9 @@ def _progress(*, quiet: bool) -> Progress:
 
     if quiet:
         return Quiet(sys.stderr)
-    return Bar(sys.stderr) if sys.stderr.isatty() else Lines(sys.stderr, SystemClock())
+    # A terminal without a size, as containers have, shows no bar.
+    screen = sys.stderr.isatty() and min(os.get_terminal_size(sys.stderr.fileno())) > 0
+    return Bar(sys.stderr) if screen else Lines(sys.stderr, SystemClock())
 
 
 def _told(options: JobOptions, summary: Summary, seconds: float) -> str:

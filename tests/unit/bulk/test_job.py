@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import os
 from pathlib import Path
@@ -298,6 +299,55 @@ def test_a_folder_where_nothing_can_be_written_is_a_job_error(source: Path) -> N
         folder.mkdir(mode=0o500)
     with pytest.raises(JobError, match=r"out\.npy\.tandem-job"):
         run(job(source, folder / "out.npy"))
+
+
+def test_a_full_disk_keeps_what_is_done(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes, real = [0], os.pwrite
+
+    def full(descriptor: int, data: bytes, offset: int) -> int:
+        writes[0] += 1
+        if writes[0] == 3:
+            real(descriptor, bytes(data)[:7], offset)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, data, offset)
+
+    heard = Heard()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pwrite", full)
+        with pytest.raises(JobError, match=r"no space left for .*: free some"):
+            run(job(source, output), heard=heard)
+    assert heard.said == ["stopped: 6 of 10 texts are saved; run the same command again to go on"]
+    assert run(job(source, output)).resumed_at == 6
+    assert vectors_of(output) == expected(list(TEXTS))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("suffix", [".jsonl", ".npy", ".parquet"])
+def test_a_disk_that_is_full_at_the_end_costs_no_vector(source: Path, output: Path, suffix: str) -> None:
+    output = output.with_suffix(suffix)
+    heard, folder = Heard(), output.with_name(f"{output.name}.tandem-job")
+
+    def embed(texts: list[str]) -> Rows:
+        if not (folder / "output").is_symlink():
+            (folder / "output").symlink_to("/dev/full")
+        return hash_rows(texts)
+
+    with pytest.raises(JobError, match="no space left for"):
+        run(job(source, output), embed, heard=heard)
+    assert heard.said == ["stopped: 10 of 10 texts are saved; run the same command again to go on"]
+    rest = Stops(0)
+    assert run(job(source, output), rest).resumed_at == 10
+    assert vectors_of(output) == expected(list(TEXTS))
+
+
+def test_a_job_of_another_version_is_not_thrown_away(source: Path, output: Path) -> None:
+    folder = output.with_name("out.jsonl.tandem-job")
+    folder.mkdir()
+    (folder / "journal").write_text('{"plan":{"terms":"of a later version"}}\n')
+    with pytest.raises(JobError, match="is not understood"):
+        run(job(source, output))
+    assert (folder / "journal").exists()
+    assert run(with_options(job(source, output), restart=True)).records == 10
 
 
 def test_little_space_is_told_early(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,6 +166,21 @@ def test_forgetting_starts_from_nothing(output: Path) -> None:
         assert again.done == Position()
 
 
+def test_a_folder_that_is_not_understood_is_left_alone(output: Path) -> None:
+    folder = output.with_name("out.npy.tandem-job")
+    folder.mkdir()
+    (folder / "journal").write_bytes(b'{"plan":{"terms":"of a later version"}}\n{"done":7}\n')
+    (folder / "vectors").write_bytes(b"days of work")
+    with Workspace(output, 2) as space:
+        assert space.is_foreign
+        assert space.plan is None
+    assert (folder / "journal").stat().st_size > 40
+    assert (folder / "vectors").read_bytes() == b"days of work"
+    with Workspace(output, 2) as space:
+        space.forget()
+    assert not folder.exists()
+
+
 def test_a_folder_that_can_not_be_made_is_a_job_error(tmp_path: Path) -> None:
     (tmp_path / "out.npy.tandem-job").write_text("a file of the same name")
     with pytest.raises(JobError, match="tandem-job"), Workspace(tmp_path / "out.npy", 2):
@@ -199,3 +214,5 @@ def test_terms_tell_what_differs() -> None:
     other = Terms(Identity(1, 2, "a", "b"), {"model": "n"})
     assert one.differences(one) == []
     assert one.differences(other) == ["model was m and is n", "prompt was query and is not given"]
+    newer = Terms(one.input, one.settings, one.version + 1)
+    assert one.differences(newer) == ["the form of a job on disk was 1 and is 2"]
