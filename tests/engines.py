@@ -81,11 +81,7 @@ class Device:
     @property
     def computed(self) -> list[list[int]]:
         """The ids of every text that came, in order."""
-        return [
-            [int(i) for i in row[:length]]
-            for batch in self.batches
-            for row, length in zip(batch.ids, batch.lengths, strict=True)
-        ]
+        return [text.tolist() for batch in self.batches for text in batch.texts()]
 
 
 def word_tokenizer(words: Sequence[str] = VOCABULARY) -> Tokenizer:
