@@ -10,9 +10,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event, Lock, Semaphore
+from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -25,7 +27,7 @@ from tandem.models.tokenizer import TextTokenizer, TokenizerOptions
 from tandem.models.weight_names import TABLES, source_of
 from tandem.scheduling.core import SchedulerCore
 from tandem.scheduling.loop import SchedulerLoop
-from tandem.types import Outcome, Tier, TokenBatch
+from tandem.types import EmbedRequest, EmbedResult, Outcome, Tier, TokenBatch
 from tandem.workers.inline import InlineWorker
 from tests.model_folders import write_json, write_model
 from tests.tiny_models import random_weights, tiny, write_safetensors
@@ -152,6 +154,32 @@ def alone(text: str, *, dims: int = DIMS) -> NDArray[np.float32]:
     batch = TokenBatch(ids=np.array([ids], np.int32), lengths=np.array([len(ids)], np.int32))
     row: NDArray[np.float32] = FakeBackend(msgspec.structs.replace(FAKE, dims=dims)).run(batch)[0]
     return row
+
+
+def asking(*texts: str, **options: Any) -> EmbedRequest:
+    return EmbedRequest(inputs=list(texts), **options)
+
+
+def rows(result: EmbedResult) -> NDArray[np.float32]:
+    assert isinstance(result.rows, np.ndarray)
+    return result.rows
+
+
+async def begin(engine: Engine, request: EmbedRequest) -> asyncio.Task[EmbedResult]:
+    """The request, under way."""
+    task = asyncio.create_task(engine.embed(request))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return task
+
+
+async def until(state: Callable[[], bool]) -> None:
+    """Give other tasks and threads their turn until ``state`` holds."""
+    for _ in range(100_000):
+        if state():
+            return
+        await asyncio.sleep(0)
+    pytest.fail("it never came to that")
 
 
 def write_word_model(root: Path) -> Path:
