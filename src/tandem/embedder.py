@@ -128,10 +128,13 @@ class Embedder:
 
         Calls that begin later raise NotReady.
         """
+        self._close(give_up=False)
+
+    def _close(self, *, give_up: bool) -> None:
         with self._door:
             first, self._closed = not self._closed, True
         if first:
-            self._submit(self._finish()).result()
+            self._submit(self._finish(give_up)).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         if first:
@@ -142,7 +145,7 @@ class Embedder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+        self._close(give_up=_interrupted(kind))
 
     async def __aenter__(self) -> Self:
         return self
@@ -150,7 +153,7 @@ class Embedder:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self.close)
+        await asyncio.to_thread(self._close, give_up=_interrupted(kind))
 
     def _start(self, texts: str | Sequence[str], options: EmbedRequest) -> Future[Rows]:
         with self._door:
@@ -158,8 +161,11 @@ class Embedder:
                 raise NotReady("this Embedder is closed")
             return self._submit(self._embed(texts, options))
 
-    async def _finish(self) -> None:
+    async def _finish(self, give_up: bool) -> None:
         # Every call that _start let in has been a task before this one.
+        if give_up:
+            for call in self._calls:
+                call.cancel()
         if self._calls:
             await asyncio.wait(self._calls)
         await self.engine.close()
@@ -202,6 +208,11 @@ class Embedder:
         result = await self.engine.embed(msgspec.structs.replace(options, inputs=list(texts)))
         assert isinstance(result.rows, np.ndarray)
         return result.rows
+
+
+def _interrupted(kind: type[BaseException] | None) -> bool:
+    """Whether a block ends by Ctrl-C, ``sys.exit`` or a cancelled task: nobody waits for the calls it began."""
+    return kind is not None and not issubclass(kind, Exception)
 
 
 def _settings(base: Settings, model: str | None, precision: str | None) -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import msgspec
 import numpy as np
@@ -16,6 +16,7 @@ from tandem.backends.proof import BOUNDS
 from tandem.config import Settings
 from tandem.errors import BackendFailed, ConfigError, InvalidInput, ModelNotFound, NotReady, TextTooLong
 from tandem.models.folder import ModelFolder
+from tandem.types import Rows
 from tests.engines import DIMS, POISON_ID, Device, alone, words, write_word_model
 
 MANY = [words(i % 38, (i * 7) % 38, *range(i % 9)) for i in range(1300)]
@@ -172,6 +173,29 @@ def test_closing_waits_for_calls_under_way(settings: Settings, device: Device) -
         closing.result(60)
         assert [call.result(0).shape for call in calls] == [(1300, DIMS)] * 3
     assert device.closed == 1
+
+
+def test_an_interrupted_block_gives_up_its_calls(settings: Settings, device: Device) -> None:
+    calls: list[Future[Rows]] = []
+
+    def open_once_nothing_waits(embedder: Embedder) -> None:
+        while embedder.engine.backlog().queued_texts:
+            threading.Event().wait(0.001)
+        device.door.set()
+
+    def interrupted() -> None:
+        with Embedder(settings=msgspec.structs.replace(settings, warm=False)) as embedder:
+            calls.append(threads.submit(embedder.embed, MANY))
+            assert device.arrived.acquire(timeout=30)
+            threads.submit(open_once_nothing_waits, embedder)
+            raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(2) as threads:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        with pytest.raises(CancelledError):
+            calls[0].result(60)
+    assert len(device.computed) < 1300
 
 
 async def test_a_cancelled_call_drops_what_waits(settings: Settings, device: Device) -> None:

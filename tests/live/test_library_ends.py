@@ -1,0 +1,72 @@
+"""How a process ends that uses the library: without ``close``, and by Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.engines import write_word_model
+
+pytestmark = pytest.mark.live
+
+BEGIN = """
+import sys, threading
+from tandem import Embedder
+from tandem.config import Settings
+
+embedder = Embedder(sys.argv[1], settings=Settings(store_dir=sys.argv[2], backend="onnxruntime", warm=False))
+texts = [f"w{i % 40} " * 18 for i in range(200_000)]
+"""
+LEAVE_WHILE_BUSY = """
+threading.Thread(target=embedder.embed, args=(texts,), daemon=True).start()
+while not embedder.engine.backlog().queued_texts:
+    pass
+print("leaving")
+"""
+LEAVE_IDLE = """
+embedder.embed("w1")
+print("leaving")
+"""
+WAIT_FOR_ALL = """
+with embedder:
+    print("waiting", flush=True)
+    embedder.embed(texts)
+print("not interrupted")
+"""
+
+
+def start(program: str, folder: Path) -> subprocess.Popen[str]:
+    model = write_word_model(folder / "tiny")
+    command = [sys.executable, "-c", BEGIN + program, str(model), str(folder / "home" / "models")]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONFAULTHANDLER": "1"},
+    )
+
+
+@pytest.mark.parametrize("program", [LEAVE_WHILE_BUSY, LEAVE_IDLE], ids=["busy", "idle"])
+def test_a_process_that_does_not_close_ends_cleanly(program: str, tmp_path: Path) -> None:
+    process = start(program, tmp_path)
+    output, errors = process.communicate(timeout=60)
+    assert output == "leaving\n", errors
+    assert process.returncode == 0, errors
+    assert "Fatal" not in errors
+
+
+def test_ctrl_c_does_not_wait_for_a_long_list(tmp_path: Path) -> None:
+    process = start(WAIT_FOR_ALL, tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert output == ""
+    assert "KeyboardInterrupt" in errors
+    assert process.returncode in (-signal.SIGINT, 130), errors
