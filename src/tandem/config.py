@@ -21,6 +21,7 @@ from tandem.errors import ConfigError
 ENV_PREFIX = "TANDEM_"
 # Read by other parts of Tandem or by its build; they share the prefix and are not settings.
 _NOT_SETTINGS = frozenset({"TANDEM_HOME", "TANDEM_CONFIG", "TANDEM_DATA", "TANDEM_TEST_MODEL"})
+_SECRETS = frozenset({"api_keys"})
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 Positive = Meta(gt=0)
@@ -122,7 +123,8 @@ class Setting(msgspec.Struct, frozen=True):
 
     @property
     def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
+        """Empty for a secret: a command line can be read by everybody on the machine."""
+        return "" if self.name in _SECRETS else "--" + self.name.replace("_", "-")
 
     @property
     def env(self) -> str:
@@ -227,7 +229,7 @@ def settings_markdown() -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| `{r.name}` | `{r.flag}` | `{r.env}` | `{_shown(r.default)}` | {r.help.replace('|', chr(92) + '|')} |"
+        f"| `{r.name}` | {f'`{r.flag}`' if r.flag else 'none'} | `{r.env}` | `{_shown(r.default)}` | {r.help.replace('|', chr(92) + '|')} |"
         for r in SETTINGS
     ]
     return "\n".join(lines) + "\n"

@@ -24,13 +24,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a folder, a Hugging Face id or a short name")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in a TOML file")
     for row in SETTINGS:
-        if row.name != "model":
+        if row.name != "model" and row.flag:
             _add_flag(parser, row)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve; 0 once a signal has stopped the server. Raises ConfigError, ModelError and ServiceError."""
-    given = {row.name: getattr(args, row.name) for row in SETTINGS}
+    given = {row.name: getattr(args, row.name) for row in SETTINGS if row.flag}
     settings = load_settings(args.config, given)
     _log_to_stderr()
     _serve(settings)
