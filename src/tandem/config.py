@@ -228,10 +228,9 @@ def settings_markdown() -> str:
         "| key | flag | environment | default | meaning |",
         "|---|---|---|---|---|",
     ]
-    lines += [
-        f"| `{r.name}` | {f'`{r.flag}`' if r.flag else 'none'} | `{r.env}` | `{_shown(r.default)}` | {r.help.replace('|', chr(92) + '|')} |"
-        for r in SETTINGS
-    ]
+    for row in SETTINGS:
+        flag = f"`{row.flag}`" if row.flag else "none"
+        lines.append(f"| `{row.name}` | {flag} | `{row.env}` | `{_shown(row.default)}` | {row.help} |")
     return "\n".join(lines) + "\n"
 
 
