@@ -17,6 +17,7 @@ limits = st.builds(
     max_bytes=st.integers(1, 1 << 40),
     bytes_per_token=st.floats(0, 1e6),
     bytes_per_square=st.floats(0, 1e3),
+    packs=st.booleans(),
 )
 
 
@@ -28,10 +29,10 @@ def test_no_plan_leaves_out_the_anchor_or_passes_a_limit(
     bounded = limits.bound(plan, view)
     assert 0 <= bounded.start <= view.anchor < bounded.stop <= len(lengths)
     assert bounded.width >= lengths[bounded.stop - 1]
-    each_bytes = bounded.width * (limits.bytes_per_token + bounded.width * limits.bytes_per_square)
-    alone = bounded.n == 1
-    assert alone or bounded.n * bounded.width <= limits.max_tokens
-    assert alone or bounded.n * each_bytes <= limits.max_bytes * (1 + 1e-9)
+    tokens = sum(lengths[bounded.start : bounded.stop]) if limits.packs else bounded.n * bounded.width
+    each_bytes = limits.bytes_per_token + bounded.width * limits.bytes_per_square
+    assert bounded.n == 1 or tokens <= limits.max_tokens
+    assert bounded.n == 1 or tokens * each_bytes <= limits.max_bytes * (1 + 1e-9)
     assert limits.bound(bounded, view) == bounded
 
 

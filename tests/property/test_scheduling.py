@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,9 +34,10 @@ class Scheduling(RuleBasedStateMachine):
         self.settled: set[int] = set()
         self.groups: list[list[Item]] = []
 
-    @initialize(policy=st.sampled_from(POLICIES.names()))
-    def begin(self, policy: str) -> None:
-        self.core = SchedulerCore(POLICIES.get(policy)(LIMITS), 2, LIMITS)
+    @initialize(policy=st.sampled_from(POLICIES.names()), packs=st.booleans())
+    def begin(self, policy: str, packs: bool) -> None:
+        self.limits = msgspec.structs.replace(LIMITS, packs=packs)
+        self.core = SchedulerCore(POLICIES.get(policy)(self.limits), 2, self.limits)
 
     @rule(
         rows=st.lists(st.tuples(st.integers(1, 80), st.integers(0, 19)), min_size=1, max_size=12),
@@ -74,7 +76,10 @@ class Scheduling(RuleBasedStateMachine):
         assert batch.items
         assert len({item.group.output for item in batch.items} | {batch.output}) == 1
         assert max(item.length for item in batch.items) <= batch.width
-        assert len(batch.items) == 1 or len(batch.items) * batch.width <= LIMITS.max_tokens
+        tokens = batch.tokens if self.limits.packs else len(batch.items) * batch.width
+        assert len(batch.items) == 1 or tokens <= LIMITS.max_tokens
+        arrays = batch.arrays(0, self.core.row_width)
+        assert [text.tolist() for text in arrays.texts()] == [item.ids for item in batch.items]
         for item in batch.items:
             assert not item.group.departed, "nobody waits for it"
             assert item.group.deadline_s is None or self.now < item.group.deadline_s
