@@ -27,7 +27,7 @@ from tandem.models.tokenizer import TextTokenizer, TokenizerOptions
 from tandem.models.weight_names import TABLES, source_of
 from tandem.scheduling.core import SchedulerCore
 from tandem.scheduling.loop import SchedulerLoop
-from tandem.types import EmbedRequest, EmbedResult, Outcome, Tier, TokenBatch
+from tandem.types import EmbedRequest, EmbedResult, Outcome, Output, Tier, TokenBatch
 from tandem.workers.inline import InlineWorker
 from tests.model_folders import write_json, write_model
 from tests.tiny_models import random_weights, tiny, write_safetensors
@@ -180,6 +180,22 @@ async def until(state: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0)
     pytest.fail("it never came to that")
+
+
+def batch_of(
+    texts: Sequence[Sequence[int]],
+    *,
+    width: int = 0,
+    skips: Sequence[int] | None = None,
+    output: Output = Output.POOLED,
+) -> TokenBatch:
+    """Texts of token ids as a batch, one a row, at least ``width`` wide."""
+    lengths = np.array([len(text) for text in texts], np.int32)
+    ids = np.zeros((len(texts), max(width, int(lengths.max()))), np.int32)
+    for place, text in enumerate(texts):
+        ids[place, : len(text)] = text
+    skipped = None if skips is None else np.array(skips, np.int32)
+    return TokenBatch(ids=ids, lengths=lengths, skips=skipped, output=output)
 
 
 def write_word_model(root: Path) -> Path:

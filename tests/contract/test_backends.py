@@ -18,7 +18,7 @@ from tandem.backends.proof import BOUNDS, smallest_cosine
 from tandem.models.folder import ModelFolder
 from tandem.models.loaded import LoadedModel, load_model
 from tandem.types import Output, Tier, TokenBatch
-from tests.engines import write_word_model
+from tests.engines import batch_of, write_word_model
 
 STREAMS = 2
 LONGEST = 20
@@ -51,14 +51,6 @@ def backend(request: pytest.FixtureRequest, model: LoadedModel) -> Iterator[Back
     backend = WAYS[request.param](model)
     yield backend
     backend.close()
-
-
-def batch_of(texts: list[list[int]], *, width: int = 0, output: Output = Output.POOLED) -> TokenBatch:
-    lengths = np.array([len(text) for text in texts], np.int32)
-    ids = np.zeros((len(texts), max(width, int(lengths.max()))), np.int32)
-    for place, text in enumerate(texts):
-        ids[place, : len(text)] = text
-    return TokenBatch(ids=ids, lengths=lengths, output=output)
 
 
 def assert_same_rows(found: NDArray[np.float32], expected: NDArray[np.float32], tier: Tier) -> None:

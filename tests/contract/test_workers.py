@@ -17,17 +17,13 @@ from tandem.clock import SystemClock
 from tandem.types import Output, TokenBatch
 from tandem.workers.base import Done, Worker
 from tandem.workers.inline import InlineWorker
-from tests.engines import FAKE, NAN_ID, POISON_ID, Device
+from tests.engines import FAKE, NAN_ID, POISON_ID, Device, batch_of
 
 WORKERS: dict[str, Callable[[Backend], Worker]] = {"inline": lambda backend: InlineWorker(backend, SystemClock())}
 
 
 def batch(*rows: list[int], output: Output = Output.POOLED) -> TokenBatch:
-    lengths = np.array([len(row) for row in rows], np.int32)
-    ids = np.zeros((len(rows), lengths.max()), np.int32)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = row
-    return TokenBatch(ids=ids, lengths=lengths, output=output)
+    return batch_of(rows, output=output)
 
 
 class Bench:

@@ -4,36 +4,27 @@ import numpy as np
 import pytest
 
 from tandem.backends.fake import FakeBackend, FakeOptions
-from tandem.types import Output, TokenBatch
-
-
-def batch(*rows: list[int], skips: list[int] | None = None, output: Output = Output.POOLED) -> TokenBatch:
-    lengths = np.array([len(row) for row in rows], np.int32)
-    ids = np.zeros((len(rows), lengths.max()), np.int32)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = row
-    return TokenBatch(
-        ids=ids, lengths=lengths, skips=None if skips is None else np.array(skips, np.int32), output=output
-    )
+from tandem.types import Output
+from tests.engines import batch_of
 
 
 def test_time_follows_its_model() -> None:
     slept: list[float] = []
     backend = FakeBackend(FakeOptions(fixed_s=0.5, token_s=0.01), slept.append)
-    backend.run(batch([1, 2, 3], [4]))
+    backend.run(batch_of([[1, 2, 3], [4]]))
     assert slept == [pytest.approx(0.5 + 6 * 0.01)]
 
 
 def test_no_time_is_no_sleep() -> None:
     slept: list[float] = []
-    FakeBackend(sleep=slept.append).run(batch([1]))
+    FakeBackend(sleep=slept.append).run(batch_of([[1]]))
     assert slept == []
 
 
 def test_rows_are_sums_of_the_tokens_that_count() -> None:
     backend = FakeBackend()
-    tokens = backend.run(batch([1, 2, 3], [4, 5], output=Output.TOKENS))
-    rows = backend.run(batch([1, 2, 3], [4, 5], skips=[1, 0]))
+    tokens = backend.run(batch_of([[1, 2, 3], [4, 5]], output=Output.TOKENS))
+    rows = backend.run(batch_of([[1, 2, 3], [4, 5]], skips=[1, 0]))
     np.testing.assert_allclose(rows[0], tokens[0, 1:].sum(axis=0), atol=1e-6)
     np.testing.assert_allclose(rows[1], tokens[1, :2].sum(axis=0), atol=1e-6)
 
@@ -41,7 +32,7 @@ def test_rows_are_sums_of_the_tokens_that_count() -> None:
 def test_poison_fails_a_batch_and_nan_a_row() -> None:
     backend = FakeBackend(FakeOptions(poison=9, nan=8))
     with pytest.raises(RuntimeError, match="token 9 is poison"):
-        backend.run(batch([1], [9, 1]))
-    rows = backend.run(batch([1], [8, 1]))
+        backend.run(batch_of([[1], [9, 1]]))
+    rows = backend.run(batch_of([[1], [8, 1]]))
     assert np.isfinite(rows[0]).all()
     assert np.isnan(rows[1]).all()

@@ -4,26 +4,20 @@ import logging
 from queue import Queue
 from threading import Thread
 
-import numpy as np
 import pytest
 
 from tandem.clock import ManualClock, SystemClock
-from tandem.types import TokenBatch
 from tandem.workers import inline
 from tandem.workers.base import Done
 from tandem.workers.inline import InlineWorker
-from tests.engines import POISON_ID, Device
-
-
-def batch(*ids: int) -> TokenBatch:
-    return TokenBatch(ids=np.array([ids], np.int32), lengths=np.array([len(ids)], np.int32))
+from tests.engines import POISON_ID, Device, batch_of
 
 
 def test_times_are_the_clocks() -> None:
     clock, device, done = ManualClock(10.0), Device(), Queue[Done]()
     device.fault = lambda: clock.advance(2.5)
     worker = InlineWorker(device, clock)
-    worker.submit(batch(2, 9, 3), done.put)
+    worker.submit(batch_of([[2, 9, 3]]), done.put)
     outcome = done.get(timeout=30).outcome
     worker.close()
     assert (outcome.started_s, outcome.finished_s, outcome.seconds) == (10.0, 12.5, 2.5)
@@ -33,7 +27,7 @@ def test_a_repeated_failure_is_told_in_full_once(caplog: pytest.LogCaptureFixtur
     done = Queue[Done]()
     worker = InlineWorker(Device(), SystemClock())
     for _ in range(4):
-        worker.submit(batch(2, POISON_ID, 3), done.put)
+        worker.submit(batch_of([[2, POISON_ID, 3]]), done.put)
         done.get(timeout=30)
     worker.close()
     assert [record.exc_info is not None for record in caplog.records] == [True, False, False, False]
@@ -46,7 +40,7 @@ def test_a_forward_pass_that_hangs_does_not_keep_the_process(
     monkeypatch.setattr(inline, "_CLOSE_S", 0.01)
     device = Device(shut=True)
     worker = InlineWorker(device, SystemClock())
-    worker.submit(batch(2, 9, 3), lambda done: None)
+    worker.submit(batch_of([[2, 9, 3]]), lambda done: None)
     assert device.arrived.acquire(timeout=30)
     worker.close()
     assert device.closed == 0, "an engine that computes must not be freed"
