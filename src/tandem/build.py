@@ -55,11 +55,19 @@ def choose_backend(
 
     Raises BackendFailed and ConfigError.
     """
-    wish = Wish(
+    return choose(wish_of(settings), cpu or cpu_info(), model.folder, probes_of(settings, fresh=fresh))
+
+
+def wish_of(settings: Settings) -> Wish:
+    """What the settings say of the backend."""
+    return Wish(
         backend=settings.backend, precision=settings.precision, threads=settings.threads, streams=settings.streams
     )
-    cache = source_options(settings).store_dir.parent / "probes"
-    return choose(wish, cpu or cpu_info(), model.folder, Probes(cache=cache, fresh=fresh))
+
+
+def probes_of(settings: Settings, *, fresh: bool = False) -> Probes:
+    """Verdicts are kept beside the store."""
+    return Probes(cache=source_options(settings).store_dir.parent / "probes", fresh=fresh)
 
 
 def build_backend(settings: Settings, model: LoadedModel) -> tuple[Backend, str]:

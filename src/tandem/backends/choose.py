@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
 
 import msgspec
 
@@ -31,9 +32,20 @@ class Tried(msgspec.Struct, frozen=True):
     """One candidate and what the probe said of it."""
 
     backend: str
-    tier: Tier
-    why: str
-    ok: bool
+    options: BackendOptions
+    verdict: Verdict
+
+    @property
+    def tier(self) -> Tier:
+        return self.options.tier
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict.ok
+
+    @property
+    def why(self) -> str:
+        return self.verdict.why
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,19 +86,24 @@ def options_for(wish: Wish, cpu: CpuInfo, tier: Tier) -> BackendOptions:
     return BackendOptions(tier=tier, threads=threads, streams=min(streams, threads))
 
 
-def choose(wish: Wish, cpu: CpuInfo, folder: ModelFolder, probes: Probes) -> Choice:
-    """Probe the candidates in order and take the first that runs and is right.
-
-    Raises BackendFailed when none does, with what each answered.
-    """
-    tried: list[Tried] = []
+def tries(wish: Wish, cpu: CpuInfo, folder: ModelFolder, probes: Probes) -> Iterator[Tried]:
+    """Probe the candidates in order, each one when it is asked for. Raises ConfigError for an unknown backend."""
     fingerprint = folder.fingerprint()
     for name, tier in candidates(wish, cpu):
         options = options_for(wish, cpu, tier)
         job = ProbeJob(backend=name, options=options, folder=str(folder.path), name=folder.name)
-        verdict = probe(job, cpu, fingerprint, probes)
-        tried.append(Tried(name, tier, verdict.why, verdict.ok))
-        if verdict.ok:
-            return Choice(backend=name, options=options, verdict=verdict, tried=tuple(tried))
+        yield Tried(name, options, probe(job, cpu, fingerprint, probes))
+
+
+def choose(wish: Wish, cpu: CpuInfo, folder: ModelFolder, probes: Probes) -> Choice:
+    """Probe the candidates in order and take the first that runs and is right.
+
+    Raises BackendFailed when none does, with what each answered, and ConfigError for an unknown backend.
+    """
+    tried: list[Tried] = []
+    for one in tries(wish, cpu, folder, probes):
+        tried.append(one)
+        if one.ok:
+            return Choice(backend=one.backend, options=one.options, verdict=one.verdict, tried=tuple(tried))
     answers = "; ".join(f"{one.backend} {one.tier} {one.why}" for one in tried)
     raise BackendFailed(f"no inference engine works here for {folder.name}: {answers}")

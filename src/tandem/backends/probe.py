@@ -50,12 +50,14 @@ class ProbeJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """``cosine``: the smallest to the fp32 reference over the probe texts; ``reference`` its rows, float32 bytes."""
+    """``cosine``: the smallest to the fp32 reference over the probe texts; ``reference`` its rows, float32 bytes.
+    ``kept``: an earlier start's answer."""
 
     ok: bool
     why: str
     cosine: float = -1.0
     reference: bytes = b""
+    kept: bool = False
 
     def reference_rows(self, n: int) -> NDArray[np.float32]:
         """The reference as [n, dims]."""
@@ -152,7 +154,7 @@ def _read(file: Path) -> Verdict | None:
     except (OSError, msgspec.DecodeError):
         return None
     whole = len(verdict.reference) % (4 * len(PROBE_TEXTS)) == 0 and verdict.reference
-    return verdict if verdict.ok and whole else None
+    return msgspec.structs.replace(verdict, kept=True) if verdict.ok and whole else None
 
 
 def _keep(file: Path, verdict: Verdict) -> None:

@@ -115,7 +115,8 @@ class Attempts:
 def test_a_good_verdict_is_kept(tmp_path: Path) -> None:
     attempts = Attempts(GOOD)
     probes = Probes(cache=tmp_path / "probes", attempt=attempts)
-    assert [probe(JOB, CPU, "f00d", probes) for _ in range(3)] == [GOOD] * 3
+    kept = msgspec.structs.replace(GOOD, kept=True)
+    assert [probe(JOB, CPU, "f00d", probes) for _ in range(3)] == [GOOD, kept, kept]
     assert attempts.count == 1
     assert len(list((tmp_path / "probes").iterdir())) == 1, "no scratch file stays"
 
