@@ -156,10 +156,11 @@ def batch_limits(settings: Settings, model: LoadedModel, *, packs: bool) -> Batc
 
 def warm_shapes(limits: BatchLimits) -> tuple[tuple[int, int], ...]:
     """The common shapes: short questions alone and in small company, and one full batch of each of some widths."""
-    alone = [(1, width) for width in range(3, 25)]
     if limits.packs:
-        small = [(rows, 32) for rows in (1, 2, 3, 4, 6, 8)] + [(rows, 64) for rows in (1, 2, 4)]
+        alone = [(1, width) for width in (16, 24, 32, 40, 48, 56, 64)]
+        small = [(rows, 32) for rows in (2, 3, 4, 5, 6, 8, 10)] + [(rows, 64) for rows in (2, 4)]
     else:
+        alone = [(1, width) for width in range(3, 25)]
         small = [(n, width) for width in range(8, 17, 2) for n in (2, 4)]
     full = [(max(1, limits.max_tokens // width), width) for width in (128, 256)]
     return tuple((n, width) for n, width in alone + small + full if width <= limits.max_width)

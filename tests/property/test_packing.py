@@ -90,5 +90,11 @@ def test_short_texts_leave_little_padding() -> None:
     assert layout.width % 32 == 0
 
 
-def test_a_text_alone_is_not_padded_to_a_common_width() -> None:
-    assert lay_out([11], 256).width == 11
+@pytest.mark.parametrize(("length", "width"), [(3, 16), (11, 16), (17, 24), (33, 40), (65, 96), (250, 256)])
+def test_texts_alone_have_few_shapes(length: int, width: int) -> None:
+    assert lay_out([length], 256).width == width
+
+
+def test_a_row_is_never_wider_than_the_model() -> None:
+    assert lay_out([3], 10).width == 10
+    assert lay_out([9, 9, 9], 10).width <= 10

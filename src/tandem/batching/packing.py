@@ -13,13 +13,15 @@ from collections.abc import Sequence
 import msgspec
 
 from tandem.batching.base import BatchLimits, Plan, QueueView
-from tandem.batching.shapes import round_width
+from tandem.batching.shapes import floor_rows, round_width
 
 # Attention's share of a token's cost grows with the row: by as much as the rest at about this width.
 _DOUBLING_WIDTH = 1500
 # What a shape off the common widths costs, in tokens.
 _ODD_SHAPE = 24
 _COMMON = 32
+# Tokens that a row of that width holds, by measure.
+_FILL = 30
 # Longer texts than this, or than twice the anchor, do not ride in the anchor's batch: it would wait for them.
 _COMPANY = 64
 # Under this many tokens a batch is not split for a second device: what it saves is less than the second fixed cost.
@@ -37,11 +39,18 @@ class Layout(msgspec.Struct, frozen=True):
 def lay_out(lengths: Sequence[int], max_width: int) -> Layout:
     """Place texts into the rows that cost least. ``max_width``: the widest row that the model takes."""
     longest = max(lengths)
-    narrow = round_width(longest, max_width)
     if len(lengths) == 1:
-        return Layout(narrow, 1, [0])
+        return Layout(_alone(longest, max_width), 1, [0])
+    narrow = round_width(longest, max_width)
     widths = {narrow, *(min(-(-longest // step) * step, max(max_width, narrow)) for step in (_COMMON, 2 * _COMMON))}
     return min((_first_fit(lengths, width) for width in sorted(widths)), key=_cost)
+
+
+def _alone(length: int, max_width: int) -> int:
+    """The width of a row that holds one text. Most questions have up to 16 tokens: one shape for all of them costs
+    0.2 ms of padding and spares the engine 0.9 ms of changing shapes (of 2.6)."""
+    step = _COMMON if length > 2 * _COMMON else _COMMON // 4 if length > _COMMON // 2 else _COMMON // 2
+    return min(-(-length // step) * step, max(max_width, length))
 
 
 def _cost(layout: Layout) -> float:
@@ -73,7 +82,8 @@ def plan_packed(view: QueueView, limits: BatchLimits) -> Plan:
     share = max(MIN_SHARE_TOKENS, view.share_tokens)
     longest = max(_COMPANY, 2 * lengths[anchor])
     start, stop, tokens = anchor, anchor + 1, lengths[anchor]
-    room = min(limits.room(longest), share)
+    # Whole rows, as many as the grid of shapes has.
+    room = min(limits.room(longest), max(1, floor_rows(share // _FILL)) * _FILL)
     while True:
         left = lengths[start - 1] if start else 0
         right = lengths[stop] if stop < len(lengths) and lengths[stop] <= longest else 0
