@@ -11,8 +11,9 @@ import atexit
 import math
 import sys
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -21,6 +22,7 @@ import numpy as np
 
 from tandem.build import build_engine
 from tandem.config import Settings, checked
+from tandem.engine import Engine
 from tandem.errors import NotReady
 from tandem.intake import ModelInfo
 from tandem.types import EmbedRequest, Rows
@@ -44,18 +46,11 @@ class Embedder:
         Raises ModelError, ConfigError, BackendFailed.
         """
         self.engine = build_engine(_settings(settings or Settings(), model, precision))
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tandem-engine", daemon=True)
-        self._thread.start()
-        self._calls: set[asyncio.Task[Any]] = set()
-        self._closed = False
-        self._door = threading.Lock()
-        # A thread that the interpreter's end finds inside an engine's native code aborts the process.
-        atexit.register(self.engine.halt)
+        self._home = _Home(self.engine)
         try:
-            self._submit(self.engine.start()).result()
+            self._home.submit(self.engine.start).result()
         except BaseException:
-            self.close()
+            self._home.close(give_up=True)
             raise
 
     @property
@@ -94,7 +89,7 @@ class Embedder:
             dimensions=dimensions,
             truncate=truncate,
         )
-        future = self._start(texts, options)
+        future = self._home.submit(partial(self._rows, texts, options))
         try:
             return future.result()
         except BaseException:
@@ -121,31 +116,20 @@ class Embedder:
             dimensions=dimensions,
             truncate=truncate,
         )
-        return await asyncio.wrap_future(self._start(texts, options))
+        return await asyncio.wrap_future(self._home.submit(partial(self._rows, texts, options)))
 
     def close(self) -> None:
         """Finish what is under way, free the model, end the thread. Idempotent; safe from any thread but the engine's.
 
         Calls that begin later raise NotReady.
         """
-        self._close(give_up=False)
-
-    def _close(self, *, give_up: bool) -> None:
-        with self._door:
-            first, self._closed = not self._closed, True
-        if first:
-            self._submit(self._finish(give_up)).result()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        if first:
-            self._loop.close()
-            atexit.unregister(self.engine.halt)
+        self._home.close(give_up=False)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._close(give_up=_interrupted(kind))
+        self._home.close(give_up=_interrupted(kind))
 
     async def __aenter__(self) -> Self:
         return self
@@ -153,34 +137,7 @@ class Embedder:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self._close, give_up=_interrupted(kind))
-
-    def _start(self, texts: str | Sequence[str], options: EmbedRequest) -> Future[Rows]:
-        with self._door:
-            if self._closed:
-                raise NotReady("this Embedder is closed")
-            return self._submit(self._embed(texts, options))
-
-    async def _finish(self, give_up: bool) -> None:
-        # Every call that _start let in has been a task before this one.
-        if give_up:
-            for call in self._calls:
-                call.cancel()
-        if self._calls:
-            await asyncio.wait(self._calls)
-        await self.engine.close()
-
-    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    async def _embed(self, texts: str | Sequence[str], options: EmbedRequest) -> Rows:
-        task = asyncio.current_task()
-        assert task is not None, "a coroutine runs in a task"
-        self._calls.add(task)
-        try:
-            return await self._rows(texts, options)
-        finally:
-            self._calls.discard(task)
+        await asyncio.to_thread(self._home.close, give_up=_interrupted(kind))
 
     async def _rows(self, texts: str | Sequence[str], options: EmbedRequest) -> Rows:
         if isinstance(texts, str):
@@ -208,6 +165,58 @@ class Embedder:
         result = await self.engine.embed(msgspec.structs.replace(options, inputs=list(texts)))
         assert isinstance(result.rows, np.ndarray)
         return result.rows
+
+
+class _Home:
+    """An engine's event loop, in a thread of its own, and the calls that are under way there."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="tandem-engine", daemon=True)
+        self._thread.start()
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._closed = False
+        self._door = threading.Lock()
+        # A thread that the interpreter's end finds inside an engine's native code aborts the process.
+        atexit.register(engine.halt)
+
+    def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+        """Begin a call, from any thread. Raises NotReady once closed."""
+        with self._door:
+            if self._closed:
+                raise NotReady("this Embedder is closed")
+            return asyncio.run_coroutine_threadsafe(self._call(work), self._loop)
+
+    def close(self, *, give_up: bool) -> None:
+        """See ``Embedder.close``; ``give_up`` cancels what is under way."""
+        with self._door:
+            first, self._closed = not self._closed, True
+        if first:
+            asyncio.run_coroutine_threadsafe(self._finish(give_up), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        if first:
+            self._loop.close()
+            atexit.unregister(self._engine.halt)
+
+    async def _call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        self._calls.add(task)
+        try:
+            return await work()
+        finally:
+            self._calls.discard(task)
+
+    async def _finish(self, give_up: bool) -> None:
+        # Every call that submit() let in has been a task before this one.
+        if give_up:
+            for call in self._calls:
+                call.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls)
+        await self._engine.close()
 
 
 def _interrupted(kind: type[BaseException] | None) -> bool:

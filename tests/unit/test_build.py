@@ -130,6 +130,6 @@ def test_asking_for_bf16_where_it_is_not_to_be_had_serves_better(
 def test_warm_shapes_are_batches_that_may_be(max_width: int, packs: bool) -> None:
     limits = BatchLimits(max_tokens=1024, max_width=max_width, packs=packs)
     shapes = warm_shapes(limits)
-    assert (1, 12) in shapes
+    assert any(n == 1 for n, _ in shapes), "one question alone is the commonest of all"
     assert all(n >= 1 and width <= max_width and n * width <= 1024 for n, width in shapes)
     assert len(set(shapes)) == len(shapes)
