@@ -31,7 +31,6 @@ from tandem.models.loaded import LoadedModel, load_model
 from tandem.models.resolve import find_model
 from tandem.types import Tier, TokenBatch
 
-PEER_BATCH = 32
 # What the library puts under way at once (embedder.py); the ceiling's batches are cut from the same.
 CHUNK, CHUNKS_AHEAD = 512, 3
 OWN = "tandem library"
@@ -61,7 +60,7 @@ def offline(options: BenchOptions) -> Report:
         ceiling, batches = _ceiling(settings, model, mix.texts)
         stack.callback(ceiling.close)
         for peer in _chosen(options):
-            process = PeerProcess(peer, options.peers_folder, folder.path, options.threads, PEER_BATCH)
+            process = PeerProcess(peer, options.peers_folder, folder.path, options.threads)
             runs.add_peer(stack.enter_context(process))
         report.checks.append(judge.check(OWN, embedder.embed(mix.texts), embedder.model.tier))
         for process in runs.peers:

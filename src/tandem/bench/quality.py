@@ -28,7 +28,7 @@ def quality(context: Context) -> None:
             scores[embedder.model.tier] = _score(embedder.embed(texts), pairs)
     theirs = None
     if PEER.environment in options.peers and available(options.peers_folder, PEER.environment):
-        with PeerProcess(PEER, options.peers_folder, context.model.folder.path, options.threads, 32) as process:
+        with PeerProcess(PEER, options.peers_folder, context.model.folder.path, options.threads) as process:
             theirs = _score(process.rows(texts, context.folder), pairs)
         report.figures.append(shown(f"{NAME}, sentence-transformers fp32", theirs, "", 5))
     for tier, score in scores.items():

@@ -37,11 +37,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-PEER = LibraryPeer("toy", "toy", "peer.py", {})
+PEER = LibraryPeer("toy", "toy", "peer.py", 8, {})
 
 
 def test_a_peer_embeds_in_its_own_process(folder: Path) -> None:
-    with PeerProcess(PEER, folder, Path("/model"), threads=3, batch_size=8) as peer:
+    with PeerProcess(PEER, folder, Path("/model"), threads=3) as peer:
         assert peer.setup.versions == {"numpy": np.__version__}
         assert peer.setup.settings == {"dtype": "fp64"}
         rows = peer.rows(["a", "bcd"], folder)
@@ -54,14 +54,14 @@ def test_a_peer_embeds_in_its_own_process(folder: Path) -> None:
 
 
 def test_a_peer_that_fails_says_why(folder: Path) -> None:
-    broken = PeerProcess(PEER, folder, Path("/broken"), threads=1, batch_size=8)
+    broken = PeerProcess(PEER, folder, Path("/broken"), threads=1)
     with pytest.raises(JobError, match="no weights"), broken:
         pass
 
 
 def test_a_peer_that_dies_is_an_error_with_its_last_words(folder: Path) -> None:
     (folder / "peer.py").write_text("raise SystemExit('out of luck')")
-    with pytest.raises(JobError, match="out of luck"), PeerProcess(PEER, folder, Path("/model"), 1, 8):
+    with pytest.raises(JobError, match="out of luck"), PeerProcess(PEER, folder, Path("/model"), 1):
         pass
 
 
