@@ -16,7 +16,7 @@ from tandem import __version__
 
 PACKAGES = ("numpy", "openvino", "onnxruntime", "tokenizers", "uvicorn", "uvloop", "orjson", "msgspec")
 BUSY_SHARE = 0.1
-"""Above this share of the cores in others' use before the start, a report says that its figures are disturbed."""
+"""Above this share of the cores in others' use, a report says that its figures are disturbed."""
 
 
 class Conditions(msgspec.Struct, frozen=True):
@@ -37,10 +37,6 @@ class Conditions(msgspec.Struct, frozen=True):
     busy_before: float
     workload: dict[str, str]
 
-    @property
-    def disturbed(self) -> bool:
-        return self.busy_before > BUSY_SHARE
-
     def lines(self) -> list[str]:
         """For people: one fact a line."""
         limits = f"cpu limit {self.cpu_limit}, memory limit {self.memory_limit}"
@@ -54,8 +50,6 @@ class Conditions(msgspec.Struct, frozen=True):
             f"started   {self.started}, {self.busy_before:.0%} of the cores were busy before",
         ]
         facts += [f"{name:<9} {value}" for name, value in self.workload.items()]
-        if self.disturbed:
-            facts.append("DISTURBED others were using this machine: trust ratios within a run, not absolute figures")
         return facts
 
 
@@ -125,6 +119,32 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+class Neighbours:
+    """How much of the cores others used while a benchmark ran: all busy time, less this process's and its children's.
+
+    Children count once they have ended, so ask when they have.
+    """
+
+    def __init__(self) -> None:
+        self._times = _cpu_times()
+        self._own_s = _own_s()
+
+    def share(self) -> float:
+        """From 0 to 1, of all cores; 0 where the system does not tell."""
+        now = _cpu_times()
+        if not now or not self._times:
+            return 0.0
+        spent = [b - a for a, b in zip(self._times, now, strict=True)]
+        busy = sum(spent[:8]) - spent[3] - spent[4]
+        own = (_own_s() - self._own_s) * os.sysconf("SC_CLK_TCK")
+        return max(0.0, busy - own) / max(1, sum(spent[:8]))
+
+
+def _own_s() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _busy_share(seconds: float) -> float:

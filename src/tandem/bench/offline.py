@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from tandem.bench.ceiling import Ceiling, cut_batches, waste
-from tandem.bench.conditions import conditions
+from tandem.bench.conditions import Neighbours, conditions
 from tandem.bench.judge import Judge
 from tandem.bench.options import BenchOptions
 from tandem.bench.peers import LIBRARY_PEERS, LibraryPeer, PeerProcess, available
@@ -52,6 +52,7 @@ def offline(options: BenchOptions) -> Report:
         "rounds": f"{options.rounds} counted, 1 warm-up, interleaved; seed {options.seed}",
     }
     report = Report("tandem bench offline", conditions(workload))
+    neighbours = Neighbours()
     judge = Judge(model, mix.texts)
     with ExitStack() as stack:
         runs = _Runs(Path(stack.enter_context(tempfile.TemporaryDirectory())), mix.texts)
@@ -69,6 +70,7 @@ def offline(options: BenchOptions) -> Report:
             report.notes.append(f"{process.peer.name}: {process.setup.text()}")
         timed = {OWN: runs.timed[OWN], CEILING: lambda: ceiling.seconds(batches), **runs.timed}
         seconds = interleave(timed, options.rounds)
+    report.busy_by_others = neighbours.share()
     _report(report, seconds, tokens, waste(batches))
     return report
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tandem.bench.conditions import Conditions
+from tandem.bench.conditions import BUSY_SHARE, Conditions
 from tandem.bench.picture import bars
 from tandem.bench.stats import Summary
 
@@ -55,7 +55,8 @@ class Check(msgspec.Struct, frozen=True):
 
 class Report(msgspec.Struct):
     """Everything one run found out; ``details`` is free-form and goes to the JSON
-    alone; ``notes`` name the peers, their versions and settings."""
+    alone; ``notes`` name the peers, their versions and settings;
+    ``busy_by_others`` is a share of all cores, from 0 to 1."""
 
     title: str
     conditions: Conditions
@@ -64,6 +65,7 @@ class Report(msgspec.Struct):
     checks: list[Check] = msgspec.field(default_factory=list)
     problems: list[str] = msgspec.field(default_factory=list)
     notes: list[str] = msgspec.field(default_factory=list)
+    busy_by_others: float = 0.0
     details: dict[str, object] = msgspec.field(default_factory=dict)
 
     @property
@@ -71,9 +73,18 @@ class Report(msgspec.Struct):
         """Whether every vector that was checked is right and nothing else went wrong."""
         return not self.problems and all(check.ok for check in self.checks)
 
+    @property
+    def disturbed(self) -> bool:
+        """Whether others used so much of the cores, before or meanwhile, that absolute figures say little."""
+        return max(self.busy_by_others, self.conditions.busy_before) > BUSY_SHARE
+
     def text(self) -> str:
         """The report as it is printed."""
-        parts = [f"# {self.title}", *self.conditions.lines(), *(f"peer      {note}" for note in self.notes), ""]
+        parts = [f"# {self.title}", *self.conditions.lines(), *(f"peer      {note}" for note in self.notes)]
+        parts.append(f"others    used {self.busy_by_others:.0%} of the cores while this ran")
+        if self.disturbed:
+            parts.append("DISTURBED by others on this machine: trust ratios within the run, not absolute figures")
+        parts.append("")
         if self.series:
             rows = [(s.name, s.summary.text(digits=_digits(s.summary.median)), s.unit) for s in self.series]
             parts += [table(("series", "median [quartiles]", "unit"), rows), ""]

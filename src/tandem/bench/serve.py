@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tandem.bench.bulk import bulk
-from tandem.bench.conditions import conditions
+from tandem.bench.conditions import Neighbours, conditions
 from tandem.bench.context import Context
 from tandem.bench.lifetime import memory, start
 from tandem.bench.options import BenchOptions
@@ -50,10 +50,12 @@ def serve(options: BenchOptions, progress: Callable[[str], None] = lambda _: Non
         "load": f"a second process on the same cores; bulk from {options.connections} connections",
     }
     report = Report("tandem bench serve", conditions(workload))
+    neighbours = Neighbours()
     with tempfile.TemporaryDirectory() as work:
         context = Context(options, settings, load_model(folder), mix, asked, Path(work), report)
         for name, part in PARTS.items():
             if name in options.only or not options.only:
                 progress(name)
                 part(context)
+    report.busy_by_others = neighbours.share()
     return report

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tandem.bench.conditions import Conditions, conditions
+from tandem.bench.conditions import Conditions, Neighbours, conditions
 from tandem.bench.picture import bars
 from tandem.bench.report import Check, Met, Report, Series, at_least, at_most, missing, shown, table
 from tandem.bench.stats import summarize
@@ -29,8 +29,13 @@ def test_conditions_name_machine_software_and_workload(measured: Conditions) -> 
 def test_a_disturbed_machine_is_told(measured: Conditions) -> None:
     quiet = msgspec.structs.replace(measured, busy_before=0.01)
     loud = msgspec.structs.replace(measured, busy_before=0.5)
-    assert "DISTURBED" not in "\n".join(quiet.lines())
-    assert "DISTURBED" in "\n".join(loud.lines())
+    assert "DISTURBED" not in Report("t", quiet).text()
+    assert "DISTURBED" in Report("t", loud).text()
+    assert "DISTURBED" in Report("t", quiet, busy_by_others=0.5).text()
+
+
+def test_others_use_a_share_of_the_cores() -> None:
+    assert 0 <= Neighbours().share() <= 1
 
 
 def test_a_figure_is_judged_by_its_median() -> None:
