@@ -97,7 +97,7 @@ def _proven(choice: Choice, model: LoadedModel) -> Backend:
     """The chosen backend in this process, held to its tier's promise. Raises BackendFailed."""
     try:
         backend = BACKENDS.get(choice.backend)(graph_model(model), choice.options)
-        batch = probe_batch(model.tokenizer)
+        batch = probe_batch(model.tokenizer, packs=backend.packs)
         proof = prove(backend, batch, choice.verdict.reference_rows(len(batch.lengths)))
     except RuntimeError as error:
         raise BackendFailed(f"{choice.backend} passed its probe but fails in this process: {error}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import math
+import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -23,7 +24,7 @@ import numpy as np
 from tandem.build import build_engine
 from tandem.config import Settings, checked
 from tandem.engine import Engine
-from tandem.errors import NotReady
+from tandem.errors import InvalidInput, NotReady
 from tandem.intake import ModelInfo
 from tandem.types import EmbedRequest, Rows
 
@@ -140,6 +141,7 @@ class Embedder:
         await asyncio.to_thread(self._home.close, give_up=_interrupted(kind))
 
     async def _rows(self, texts: str | Sequence[str], options: EmbedRequest) -> Rows:
+        _check(texts)
         if isinstance(texts, str):
             row: Rows = (await self._chunk([texts], options))[0]
             return row
@@ -178,18 +180,23 @@ class _Home:
         self._calls: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._door = threading.Lock()
+        self._process_id = os.getpid()
         # A thread that the interpreter's end finds inside an engine's native code aborts the process.
         atexit.register(engine.halt)
 
     def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
-        """Begin a call, from any thread. Raises NotReady once closed."""
+        """Begin a call, from any thread. Raises NotReady once closed, and in a forked child, which has no thread."""
+        if os.getpid() != self._process_id:
+            raise NotReady("this Embedder was made before the process forked; make one in the child")
         with self._door:
             if self._closed:
                 raise NotReady("this Embedder is closed")
             return asyncio.run_coroutine_threadsafe(self._call(work), self._loop)
 
     def close(self, *, give_up: bool) -> None:
-        """See ``Embedder.close``; ``give_up`` cancels what is under way."""
+        """See ``Embedder.close``; ``give_up`` cancels what is under way. Nothing to do in a forked child."""
+        if os.getpid() != self._process_id:
+            return
         with self._door:
             first, self._closed = not self._closed, True
         if first:
@@ -217,6 +224,12 @@ class _Home:
         if self._calls:
             await asyncio.wait(self._calls)
         await self._engine.close()
+
+
+def _check(texts: Any) -> None:
+    """Arrays and columns of strings pass as lists do; what has no order or no length does not."""
+    if isinstance(texts, bytes | bytearray | dict) or not (hasattr(texts, "__getitem__") and hasattr(texts, "__len__")):
+        raise InvalidInput(f"texts must be a string or a list of strings, not {type(texts).__name__}", param="texts")
 
 
 def _interrupted(kind: type[BaseException] | None) -> bool:

@@ -17,6 +17,9 @@ from tandem.types import EmbedRequest, Tier, TokenIds
 
 # A text of this many characters tokenizes in the time that a hop to a thread and back takes, about 100 microseconds.
 _INLINE_CHARS = 600
+# A text of this size may be one word of megabytes, which takes seconds whole: such texts wait for each other and not
+# everybody else for them.
+_HUGE_CHARS = 200_000
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,9 +50,11 @@ class Intake:
         self._tokenizer = tokenizer
         self._auto_truncate = auto_truncate
         self._threads = ThreadPoolExecutor(threads, "tandem-tokenizer")
+        self._slow = ThreadPoolExecutor(1, "tandem-tokenizer-huge")
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)
+        self._slow.shutdown(wait=False, cancel_futures=True)
 
     async def encode(self, request: EmbedRequest) -> Encoded:
         """Token ids of the inputs; short ones here, long ones in a thread that the GIL does not hold."""
@@ -72,7 +77,8 @@ class Intake:
             work = partial(self._tokenizer.from_ids, rows, prompt=prompt, truncate=truncate, direction=direction)
         if size <= _INLINE_CHARS:
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        lane = self._slow if max(map(len, inputs)) > _HUGE_CHARS else self._threads
+        return await asyncio.get_running_loop().run_in_executor(lane, work)
 
     def _prompt(self, request: EmbedRequest) -> str:
         if request.prompt is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,10 +12,13 @@ from hypothesis import strategies as st
 from tandem.backends import BACKENDS, BackendOptions
 from tandem.backends.graph_model import built_model
 from tandem.batching import BatchLimits, QueueView
+from tandem.batching.memory_aware import MemoryAwarePolicy
 from tandem.batching.packing import lay_out, plan_packed
 from tandem.models.description import LayerSpec, NormPlacement, Positions
 from tandem.models.reference import forward
-from tandem.types import TokenBatch
+from tandem.scheduling.base import Group, Item
+from tandem.scheduling.core import SchedulerCore
+from tandem.types import Output, Priority, TokenBatch
 from tests.tiny_models import random_weights, tiny
 
 WIDEST = 24
@@ -48,7 +53,7 @@ def test_a_plan_holds_its_anchor_within_the_budget(lengths: list[int], data: st.
     limits = BatchLimits(max_tokens=256, max_width=512, packs=True)
     anchor = data.draw(st.integers(0, len(lengths) - 1))
     ascending = sorted(lengths)
-    view = QueueView(ascending, anchor, sum(lengths), data.draw(st.integers(1, 3)))
+    view = QueueView(ascending, anchor, sum(lengths), data.draw(st.integers(1, 3)), packs=True)
     plan = plan_packed(view, limits)
     assert plan.start <= anchor < plan.stop
     assert plan.n == 1 or sum(ascending[plan.start : plan.stop]) <= limits.max_tokens
@@ -98,3 +103,20 @@ def test_texts_alone_have_few_shapes(length: int, width: int) -> None:
 def test_a_row_is_never_wider_than_the_model() -> None:
     assert lay_out([3], 10).width == 10
     assert lay_out([9, 9, 9], 10).width <= 10
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=400))
+def test_token_rows_are_not_packed_and_keep_the_budget_with_their_padding(lengths: list[int]) -> None:
+    limits = BatchLimits(max_tokens=256, max_width=64, packs=True)
+    core = SchedulerCore(MemoryAwarePolicy(limits), 1, limits)
+    loop = asyncio.new_event_loop()
+    group = Group(len(lengths), loop.create_future(), Priority.NORMAL, Output.TOKENS)
+    core.add([Item(group, index, [7] * length, 0) for index, length in enumerate(lengths)], 0.0)
+    seen = 0
+    while (batch := core.next(0.0)) is not None:
+        arrays = batch.arrays(0, core.row_width)
+        assert arrays.ids.shape[0] == len(batch.items)
+        assert len(batch.items) == 1 or arrays.ids.size <= limits.max_tokens
+        seen += len(batch.items)
+    assert seen == len(lengths)
+    loop.close()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -284,3 +286,27 @@ def test_many_threads_on_the_real_engine(real: Embedder) -> None:
 
     with ThreadPoolExecutor(5) as threads:
         assert all(threads.map(work, list(range(5)) * 2))
+
+
+@pytest.mark.parametrize("texts", [None, 5, b"bytes", {"a": 1}, {"a"}, (x for x in "ab")])
+def test_what_is_no_list_of_strings_is_named(embedder: Embedder, texts: Any) -> None:
+    with pytest.raises(InvalidInput, match=f"not {type(texts).__name__}"):
+        embedder.embed(texts)
+
+
+def test_a_forked_child_is_told_instead_of_waiting_for_ever(embedder: Embedder) -> None:
+    embedder.embed("before")
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            embedder.embed("after")
+        except NotReady as error:
+            os.write(writing, str(error).encode())
+        embedder.close()
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        assert "forked" in answer.read()
+    assert os.waitpid(child, 0)[1] == 0
+    assert embedder.embed("still here").shape == (embedder.dimensions,)

@@ -16,6 +16,13 @@ from tandem.backends.base import BackendOptions, Graph, GraphModel
 from tandem.backends.quiet_onnxruntime import ort
 from tandem.types import Output, Tier, TokenBatch
 
+# The engine's errors have no base of their own.
+_ERRORS: tuple[type[Exception], ...] = tuple(
+    found
+    for found in vars(ort.capi.onnxruntime_pybind11_state).values()
+    if isinstance(found, type) and issubclass(found, Exception)
+)
+
 
 class OnnxRuntimeBackend:
     """Runs a graph; ``options.streams`` calls share one session, each with its part of the threads."""
@@ -44,6 +51,12 @@ class OnnxRuntimeBackend:
         found = self._session(graph).run([graph.result], graph.feeds(batch))
         return self._model.finish(np.asarray(found[0], np.float32), batch)
 
+    def _load(self, path: str) -> Any:
+        try:
+            return ort.InferenceSession(path, self._options, providers=["CPUExecutionProvider"])
+        except _ERRORS as error:
+            raise RuntimeError(str(error)) from error
+
     def close(self) -> None:
         self._sessions.clear()
 
@@ -51,6 +64,5 @@ class OnnxRuntimeBackend:
         with self._compiling:
             if id(graph) not in self._sessions:
                 with graph.build() as path:
-                    session = ort.InferenceSession(str(path), self._options, providers=["CPUExecutionProvider"])
-                    self._sessions[id(graph)] = session
+                    self._sessions[id(graph)] = self._load(str(path))
             return self._sessions[id(graph)]

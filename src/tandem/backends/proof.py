@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.backends.base import Backend
+from tandem.batching.packing import fill, lay_out, one_a_row
 from tandem.models.tokenizer import TextTokenizer
 from tandem.types import Tier, TokenBatch
 
@@ -36,14 +37,16 @@ class Proof(msgspec.Struct, frozen=True):
         return self.cosine >= self.bound
 
 
-def probe_batch(tokenizer: TextTokenizer) -> TokenBatch:
-    """The probe texts as one padded batch, so that padding is part of what is proven."""
-    rows = tokenizer.encode(PROBE_TEXTS, truncate=True).ids
-    lengths = np.array([len(row) for row in rows], np.int32)
-    ids = np.full((len(rows), lengths.max()), tokenizer.pad_id, np.int32)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = row
-    return TokenBatch(ids=ids, lengths=lengths)
+def probe_batch(tokenizer: TextTokenizer, *, packs: bool) -> TokenBatch:
+    """The probe texts as they would be served: padded, and where the backend ``packs``, several in a row."""
+    texts = tokenizer.encode(PROBE_TEXTS, truncate=True).ids
+    lengths = [len(text) for text in texts]
+    layout = lay_out(lengths, tokenizer.max_tokens) if packs else one_a_row(len(texts), max(lengths))
+    return TokenBatch(
+        ids=fill(layout, texts, tokenizer.pad_id),
+        lengths=np.array(lengths, np.int32),
+        places=np.array(layout.starts, np.int32),
+    )
 
 
 def prove(backend: Backend, batch: TokenBatch, reference: NDArray[np.float32]) -> Proof:

@@ -18,7 +18,8 @@ from tandem.types import Outcome
 class QueueView(msgspec.Struct, frozen=True):
     """What waits: ``lengths`` in tokens, ascending; ``anchor``, the place in it of the text whose turn it is;
     ``total_tokens``, their sum; ``running_tokens``, those in batches under way; ``slots``, batches that devices compute
-    side by side, and ``free_slots``, how many of them are free, at least 1.
+    side by side, and ``free_slots``, how many of them are free, at least 1. ``packs``: a row takes several texts, and
+    tokens count without padding; else each text has a row, and padding counts.
     """
 
     lengths: Sequence[int]
@@ -27,6 +28,7 @@ class QueueView(msgspec.Struct, frozen=True):
     free_slots: int = 1
     slots: int = 1
     running_tokens: int = 0
+    packs: bool = False
 
     @property
     def share_tokens(self) -> int:
@@ -67,8 +69,8 @@ class BatchPolicy(Protocol):
 class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What a batch may be: ``max_tokens`` tokens, ``max_bytes`` of predicted activations at ``bytes_per_token`` and
     ``bytes_per_square`` (attention scores: for each token, times the row's width). A single text over either limit
-    still runs, alone. ``max_width`` is the model's longest text: rounding up never passes it. ``packs``: rows hold
-    several texts, and tokens count without padding; else each text has a row, and padding counts.
+    still runs, alone. ``max_width`` is the model's longest text: rounding up never passes it. ``packs``:
+    the device takes several texts in a row, where rows and not tokens are asked for.
     """
 
     max_tokens: int
@@ -91,10 +93,10 @@ class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
         """``plan``, mended where it leaves out the anchor or passes a limit. One that keeps its word is unchanged."""
         start = max(0, min(plan.start, view.anchor))
         stop = min(len(view.lengths), max(plan.stop, view.anchor + 1))
-        while stop - start > 1 and not self._fits(view.lengths[start:stop], plan.width):
+        while stop - start > 1 and not self._fits(view.lengths[start:stop], plan.width, view.packs):
             start, stop = (start, stop - 1) if stop - 1 > view.anchor else (start + 1, stop)
         return Plan(start, stop, max(min(plan.width, self.max_width), view.lengths[stop - 1]))
 
-    def _fits(self, lengths: Sequence[int], width: int) -> bool:
+    def _fits(self, lengths: Sequence[int], width: int, packs: bool) -> bool:
         width = max(min(width, self.max_width), lengths[-1])
-        return (sum(lengths) if self.packs else len(lengths) * width) <= self.room(width)
+        return (sum(lengths) if packs else len(lengths) * width) <= self.room(width)

@@ -29,7 +29,7 @@ class MemoryAwarePolicy:
         self._limits = limits
 
     def plan(self, view: QueueView, now: float) -> Plan:
-        if self._limits.packs:
+        if view.packs:
             return plan_packed(view, self._limits)
         share = max(MIN_SHARE_TOKENS, view.share_tokens)
         best, best_rate = None, 0.0

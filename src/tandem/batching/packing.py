@@ -8,9 +8,11 @@ scores between texts in a row, computed and thrown away: 3 % in a row of 64. In 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from tandem.batching.base import BatchLimits, Plan, QueueView
 from tandem.batching.shapes import floor_rows, round_width
@@ -34,6 +36,19 @@ class Layout(msgspec.Struct, frozen=True):
     width: int
     rows: int
     starts: list[int]
+
+
+def one_a_row(n: int, width: int) -> Layout:
+    """``n`` texts, each at the start of a row of its own."""
+    return Layout(width, n, list(range(0, n * width, width)))
+
+
+def fill(layout: Layout, texts: Iterable[Sequence[int]], pad_id: int) -> NDArray[np.int32]:
+    """The ids of ``texts`` where the layout puts them, int32 [rows, width]."""
+    flat = np.full(layout.rows * layout.width, pad_id, np.int32)
+    for text, start in zip(texts, layout.starts, strict=True):
+        flat[start : start + len(text)] = text
+    return flat.reshape(layout.rows, layout.width)
 
 
 def lay_out(lengths: Sequence[int], max_width: int) -> Layout:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.batching.packing import Layout, lay_out
+from tandem.batching.packing import fill, lay_out, one_a_row
 from tandem.types import Output, Priority, TokenBatch, TokenIds
 
 
@@ -94,13 +94,10 @@ class Batch(msgspec.Struct, frozen=True):
         if max_width is not None and self.output is Output.POOLED:
             layout = lay_out(lengths, max_width)
         else:
-            layout = Layout(self.width, len(lengths), list(range(0, len(lengths) * self.width, self.width)))
-        flat = np.full(layout.rows * layout.width, pad_id, np.int32)
-        for item, start in zip(self.items, layout.starts, strict=True):
-            flat[start : start + item.length] = item.ids
+            layout = one_a_row(len(lengths), self.width)
         skips = [item.skip for item in self.items]
         return TokenBatch(
-            ids=flat.reshape(layout.rows, layout.width),
+            ids=fill(layout, (item.ids for item in self.items), pad_id),
             lengths=np.array(lengths, np.int32),
             places=np.array(layout.starts, np.int32),
             skips=np.array(skips, np.int32) if any(skips) else None,

@@ -95,6 +95,7 @@ class SchedulerCore:
             free_slots=max(1, free_slots),
             slots=self._slots,
             running_tokens=self._running_tokens,
+            packs=self.row_width is not None and output is Output.POOLED,
         )
         plan = self._policy.plan(view, now)
         if self._limits is not None:
@@ -115,6 +116,12 @@ class SchedulerCore:
         else:
             # Before other halves: the way down to one bad text is the depth, not the size, of what shares its batch.
             self._again.extendleft(reversed(batch.halves()))
+
+    def abandon(self, batch: Batch, error: TandemError) -> None:
+        """A batch that no device will run."""
+        self._running_tokens -= batch.tokens
+        for item in batch.items:
+            item.group.fail(error)
 
     def drop(self, items: Sequence[Item]) -> None:
         """Forget those of a group's items that still wait: its caller left, or one of them failed."""

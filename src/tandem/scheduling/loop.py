@@ -118,8 +118,13 @@ class SchedulerLoop:
             batch = self.core.next(self._clock.now(), max(1, free))
             if batch is None:
                 return
+            try:
+                self._worker.submit(batch.arrays(self._pad_id, self.core.row_width), self._on_done(batch))
+            except BaseException as error:
+                # Out of memory, say. Its slot stays free.
+                self.core.abandon(batch, BackendFailed(f"a batch could not be handed over: {error!r}"))
+                raise
             self._outstanding += 1
-            self._worker.submit(batch.arrays(self._pad_id, self.core.row_width), self._on_done(batch))
 
     def _on_done(self, batch: Batch) -> Callable[[Done], None]:
         loop = self._loop

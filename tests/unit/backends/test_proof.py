@@ -39,7 +39,7 @@ def test_zeros_prove_nothing() -> None:
 
 
 def test_a_backend_holds_its_tiers_promise_or_not() -> None:
-    backend, batch = FakeBackend(), probe_batch(text_tokenizer())
+    backend, batch = FakeBackend(), probe_batch(text_tokenizer(), packs=False)
     right = backend.run(batch)
     assert prove(backend, batch, right).holds
     noisy = right + 0.01 * np.abs(right).max() * RNG.standard_normal(right.shape).astype(np.float32)
@@ -49,7 +49,7 @@ def test_a_backend_holds_its_tiers_promise_or_not() -> None:
 
 
 def test_the_probe_batch_has_padding_a_long_text_and_other_scripts() -> None:
-    batch: TokenBatch = probe_batch(text_tokenizer())
+    batch: TokenBatch = probe_batch(text_tokenizer(), packs=False)
     assert len(batch.lengths) == len(PROBE_TEXTS)
     assert batch.lengths.min() < batch.lengths.max() <= MAX_TOKENS
     assert not all(text.isascii() for text in PROBE_TEXTS)
