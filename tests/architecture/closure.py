@@ -56,6 +56,10 @@ def closure(requirements: Iterable[str]) -> dict[str, metadata.Distribution]:
     return found
 
 
+# Where the distribution bears another name than the package.
+_RENAMED = {"google": "protobuf"}
+
+
 def third_party(tree: SourceTree) -> dict[str, str]:
     """Distribution -> one place that imports it, for every import in ``tree`` that is neither ours nor Python's."""
     found: dict[str, str] = {}
@@ -66,7 +70,9 @@ def third_party(tree: SourceTree) -> dict[str, str]:
                 continue
             # The arro3 packages share one namespace: arro3.io is of arro3-io.
             inner = name.split(".")[1:2] or list(names[:1])
-            found[canonicalize_name("-".join([top, *inner]) if top == "arro3" else top)] = module.where(line)
+            found[canonicalize_name("-".join([top, *inner]) if top == "arro3" else _RENAMED.get(top, top))] = (
+                module.where(line)
+            )
     return found
 
 
