@@ -182,7 +182,7 @@ class _Home:
         self._door = threading.Lock()
         self._process_id = os.getpid()
         # A thread that the interpreter's end finds inside an engine's native code aborts the process.
-        atexit.register(engine.halt)
+        atexit.register(self._at_exit)
 
     def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
         """Begin a call, from any thread. Raises NotReady once closed, and in a forked child, which has no thread."""
@@ -205,7 +205,11 @@ class _Home:
         self._thread.join()
         if first:
             self._loop.close()
-            atexit.unregister(self._engine.halt)
+            atexit.unregister(self._at_exit)
+
+    def _at_exit(self) -> None:
+        if os.getpid() == self._process_id:
+            self._engine.halt()
 
     async def _call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         task = asyncio.current_task()

@@ -17,7 +17,6 @@ limits = st.builds(
     max_bytes=st.integers(1, 1 << 40),
     bytes_per_token=st.floats(0, 1e6),
     bytes_per_square=st.floats(0, 1e3),
-    packs=st.booleans(),
 )
 
 
@@ -25,11 +24,12 @@ limits = st.builds(
 def test_no_plan_leaves_out_the_anchor_or_passes_a_limit(
     lengths: list[int], plan: Plan, limits: BatchLimits, data: st.DataObject
 ) -> None:
-    view = QueueView(lengths, data.draw(st.integers(0, len(lengths) - 1)), sum(lengths))
+    anchor = data.draw(st.integers(0, len(lengths) - 1))
+    view = QueueView(lengths, anchor, sum(lengths), packs=data.draw(st.booleans()))
     bounded = limits.bound(plan, view)
     assert 0 <= bounded.start <= view.anchor < bounded.stop <= len(lengths)
     assert bounded.width >= lengths[bounded.stop - 1]
-    tokens = sum(lengths[bounded.start : bounded.stop]) if limits.packs else bounded.n * bounded.width
+    tokens = sum(lengths[bounded.start : bounded.stop]) if view.packs else bounded.n * bounded.width
     each_bytes = limits.bytes_per_token + bounded.width * limits.bytes_per_square
     assert bounded.n == 1 or tokens <= limits.max_tokens
     assert bounded.n == 1 or tokens * each_bytes <= limits.max_bytes * (1 + 1e-9)

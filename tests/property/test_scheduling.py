@@ -76,7 +76,8 @@ class Scheduling(RuleBasedStateMachine):
         assert batch.items
         assert len({item.group.output for item in batch.items} | {batch.output}) == 1
         assert max(item.length for item in batch.items) <= batch.width
-        tokens = batch.tokens if self.limits.packs else len(batch.items) * batch.width
+        packs = self.limits.packs and batch.output is Output.POOLED
+        tokens = batch.tokens if packs else len(batch.items) * batch.width
         assert len(batch.items) == 1 or tokens <= LIMITS.max_tokens
         arrays = batch.arrays(0, self.core.row_width)
         assert [text.tolist() for text in arrays.texts()] == [item.ids for item in batch.items]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -174,8 +175,25 @@ def test_closing_waits_for_calls_under_way(settings: Settings, device: Device) -
         closing = threads.submit(embedder.close)
         device.door.set()
         closing.result(60)
-        assert [call.result(0).shape for call in calls] == [(1300, DIMS)] * 3
+        assert [call.result(60).shape for call in calls] == [(1300, DIMS)] * 3
     assert device.closed == 1
+
+
+def test_an_interrupted_call_drops_what_waits(settings: Settings, device: Device) -> None:
+    def interrupt() -> None:
+        assert device.arrived.acquire(timeout=30)
+        # To the main thread itself: what waits for a lock is only woken by a signal of its own.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with Embedder(settings=msgspec.structs.replace(settings, warm=False)) as embedder:
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            embedder.embed(MANY)
+        while embedder.engine.inflight:
+            threading.Event().wait(0.001)
+        device.door.set()
+        assert embedder.embed(words(1)).shape == (DIMS,)
+    assert len(device.computed) < 1300
 
 
 def test_an_interrupted_block_gives_up_its_calls(settings: Settings, device: Device) -> None:
