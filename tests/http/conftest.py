@@ -67,6 +67,7 @@ class FakeModel(msgspec.Struct, frozen=True):
     id: str = "acme/tiny-embed"
     aliases: tuple[str, ...] = ("tiny-embed", "tiny")
     dims: int = DIMS
+    hidden: int = DIMS
     max_tokens: int = MAX_TOKENS
     tier: Tier = Tier.FP32
     device: str = "cpu"

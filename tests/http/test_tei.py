@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
+from tandem.server.tei import MAX_TOKEN_FLOATS
 from tandem.types import Direction, Output
-from tests.http.conftest import DIMS, Server, vector
+from tests.http.conftest import DIMS, FakeModel, Server, vector
 
 
 @pytest.mark.parametrize("path", ["/embed", "/"])
@@ -58,6 +61,16 @@ async def test_embed_all_gives_one_row_a_token(server: Server) -> None:
     reply = await server.post("/embed_all", {"inputs": ["one two", "three"]})
     assert [np.shape(rows) for rows in reply.json()] == [(4, DIMS), (3, DIMS)]
     assert server.engine.requests[0].output is Output.TOKENS
+
+
+async def test_embed_all_refuses_what_would_be_a_reply_without_bound(serve: Callable[..., Server]) -> None:
+    server = serve()
+    server.engine.model = FakeModel(hidden=MAX_TOKEN_FLOATS // 10)
+    assert (await server.post("/embed_all", {"inputs": ["one", "two"]})).status_code == 200  # 2 x (3 + 2) rows
+    reply = await server.post("/embed_all", {"inputs": ["one", "four"]})
+    assert reply.status_code == 413
+    assert str(MAX_TOKEN_FLOATS) in reply.json()["error"]
+    assert len(server.engine.requests) == 1
 
 
 @pytest.mark.parametrize("path", ["/similarity", "/"])

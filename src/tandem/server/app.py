@@ -140,7 +140,10 @@ class App:
             raise Draining("the server is shutting down")
 
     async def _send(self, request: Request, reply: Reply, send: Send) -> None:
-        headers: Headers = [(b"content-length", b"%d" % len(reply.body)), (b"x-request-id", request.id.encode())]
+        headers: Headers = [
+            (b"content-length", b"%d" % (len(reply.body) + sum(map(len, reply.parts)))),
+            (b"x-request-id", request.id.encode()),
+        ]
         if reply.body:
             headers.append((b"content-type", reply.content_type))
         headers += reply.headers
@@ -150,7 +153,15 @@ class App:
             headers.append(CLOSE)
         body = b"" if request.method == "HEAD" else reply.body
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        if not reply.parts:
+            await send({"type": "http.response.body", "body": body})
+            return
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        reply.parts.reverse()  # taken from the end, each is let go once it is sent
+        while reply.parts:
+            part = reply.parts.pop()
+            await send({"type": "http.response.body", "body": part, "more_body": bool(reply.parts)})
+            await asyncio.sleep(0)
 
     def _count(self, request: Request, route: Route | None, status: int) -> None:
         seconds = self._clock.now() - request.started_s

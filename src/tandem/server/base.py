@@ -29,12 +29,16 @@ class Api(StrEnum):
 
 
 class Reply(msgspec.Struct):
-    """What a handler answers with. ``headers`` are those beside content type, length and request id."""
+    """What a handler answers with. ``headers`` are those beside content type, length and request id.
+
+    ``parts`` follow ``body`` in replies that are too long to be joined: each is sent, and let go, by itself.
+    """
 
     body: bytes
     status: int = 200
     content_type: bytes = JSON
     headers: Headers = []
+    parts: list[bytes] = []
 
 
 class ServedModel(Protocol):
@@ -46,6 +50,8 @@ class ServedModel(Protocol):
     def aliases(self) -> tuple[str, ...]: ...
     @property
     def dims(self) -> int: ...
+    @property
+    def hidden(self) -> int: ...
     @property
     def max_tokens(self) -> int: ...
     @property

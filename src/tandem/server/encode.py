@@ -35,7 +35,12 @@ def as_base64(row: Row) -> bytes:
 
 
 async def join(pieces: Iterable[bytes]) -> bytes:
-    """The pieces joined by commas. Each is made when it is asked for, and other callers run between slices."""
+    """The pieces joined by commas, made as ``collect`` makes them."""
+    return b",".join(await collect(pieces))
+
+
+async def collect(pieces: Iterable[bytes]) -> list[bytes]:
+    """The pieces. Each is made when it is asked for, and other callers run between slices."""
     made: list[bytes] = []
     size = 0
     for piece in pieces:
@@ -44,4 +49,4 @@ async def join(pieces: Iterable[bytes]) -> bytes:
         if size >= SLICE_BYTES:
             size = 0
             await asyncio.sleep(0)
-    return b",".join(made)
+    return made

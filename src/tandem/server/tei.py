@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 
 from tandem import __version__
+from tandem.errors import PayloadTooLarge
 from tandem.server.base import Api, Headers, Reply
-from tandem.server.encode import as_json, join
+from tandem.server.encode import as_json, collect, join
 from tandem.server.errors import WrongModelType
 from tandem.server.gateway import Gateway
 from tandem.server.inputs import AnyInputs, as_inputs, check_count, check_texts
@@ -36,6 +37,9 @@ _embed_all = msgspec.json.Decoder(TeiEmbedAllRequest)
 _similarity = msgspec.json.Decoder(TeiSimilarityRequest)
 _root = msgspec.json.Decoder(TeiRootRequest)
 _encode = msgspec.json.Encoder().encode
+
+MAX_TOKEN_FLOATS = 8_000_000
+"""In one reply of ``/embed_all``: about 100 MB of JSON."""
 
 _OTHER_MODELS = (
     ("/embed_sparse", "sparse embeddings need a SPLADE model"),
@@ -102,9 +106,12 @@ class Tei:
         body = await self._gateway.read(request, _embed_all)
         inputs = as_inputs(body.inputs, param="inputs", max_items=self._gateway.max_items)
         wanted = self._wanted(inputs, body, output=Output.TOKENS)
+        self._check_token_rows(wanted)
         result = await self._gateway.embed(request, wanted)
-        text = await join(as_json(np.ascontiguousarray(rows)) for rows in result.rows)
-        return Reply(b"[" + text + b"]", headers=self._headers(request, inputs, result))
+        pieces = await collect(
+            (b"," if index else b"[") + as_json(np.ascontiguousarray(rows)) for index, rows in enumerate(result.rows)
+        )
+        return Reply(b"", headers=self._headers(request, inputs, result), parts=[*pieces, b"]"])
 
     async def similarity(self, request: Request) -> Reply:
         """Cosine similarity of one sentence with each of the others."""
@@ -171,6 +178,24 @@ class Tei:
             timeout_s=self._gateway.timeout_s(how),
             output=output,
         )
+
+    def _check_token_rows(self, wanted: EmbedRequest) -> None:
+        """Raises PayloadTooLarge when the reply could be longer than the limit.
+
+        A text has at most as many tokens as bytes and two special ones: a bound that costs nothing to know.
+        """
+        model = self._gateway.service.model
+        name = wanted.prompt_name or model.default_prompt_name or ""
+        extra = len(model.prompts.get(name, "").encode("utf-8", "replace")) + 2
+        sizes = (len(item.encode("utf-8", "replace") if isinstance(item, str) else item) for item in wanted.inputs)
+        rows = sum(min(model.max_tokens, size + extra) for size in sizes)
+        if rows * model.hidden > MAX_TOKEN_FLOATS:
+            raise PayloadTooLarge(
+                f"the reply could have {rows} token vectors of {model.hidden} numbers; at most {MAX_TOKEN_FLOATS} "
+                f"numbers are given in one reply: send fewer texts (a text counts its bytes + {extra}, "
+                f"at most {model.max_tokens})",
+                param="inputs",
+            )
 
     def _headers(self, request: Request, inputs: Sequence[str] | Sequence[list[int]], result: EmbedResult) -> Headers:
         """TEI's headers: whole milliseconds, since its clients read integers."""
