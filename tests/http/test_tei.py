@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tandem.server.tei import MAX_TOKEN_FLOATS
+from tandem.server.tei_tokens import MAX_SIZE
 from tandem.types import Direction, Output
 from tests.http.conftest import DIMS, FakeModel, Server, vector
 
@@ -94,6 +95,21 @@ async def test_tokenize_can_leave_out_special_tokens_and_put_a_prompt_first(serv
     body = {"inputs": ["ab"], "add_special_tokens": False, "prompt_name": "query"}
     (tokens,) = (await server.post("/tokenize", body)).json()
     assert [token["text"] for token in tokens] == ["query:", "ab"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/tokenize", {"inputs": "a" * (MAX_SIZE + 1)}), ("/decode", {"ids": [11] * (MAX_SIZE + 1)})]
+)
+async def test_what_tokens_take_has_a_limit(serve: Callable[..., Server], path: str, body: object) -> None:
+    reply = await serve(max_body_bytes=10_000_000).post(path, body)
+    assert reply.status_code == 413
+    assert str(MAX_SIZE) in reply.json()["error"]
+
+
+@pytest.mark.parametrize(("path", "body"), [("/tokenize", {"inputs": "a"}), ("/decode", {"ids": [11]})])
+async def test_requests_for_tokens_have_permits(serve: Callable[..., Server], path: str, body: object) -> None:
+    reply = await serve(max_concurrent_requests=0).post(path, body)
+    assert (reply.status_code, reply.headers["retry-after"]) == (429, "1")
 
 
 async def test_an_unknown_prompt_names_those_there_are(server: Server) -> None:
