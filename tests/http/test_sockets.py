@@ -184,6 +184,26 @@ def test_what_is_not_http_gets_400(server: Loopback, garbage: bytes) -> None:
     assert server.talk(garbage).startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.parametrize("line", [b"X-Long: 0123456789\r\n", b"0123456789abcdef"])
+def test_headers_without_bound_are_refused(server: Loopback, line: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-First: ")
+        try:
+            for _ in range(1000):
+                connection.sendall(line * 1000)
+        except OSError:
+            pass
+        else:
+            pytest.fail("16 MB of headers were taken")
+
+
+def test_headers_over_the_limit_get_431(server: Loopback) -> None:
+    head = b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X-Long: 0123456789\r\n" * 4000 + b"\r\n"
+    with server.connect() as connection:
+        connection.sendall(head)
+        assert connection.recv(13) == b"HTTP/1.1 431 "
+
+
 def test_headers_that_never_end_are_cut_off(serve: Callable[..., Loopback]) -> None:
     server = serve(header_read_timeout_s=0.2)
     with server.connect() as silent, server.connect() as slow:
