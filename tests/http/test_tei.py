@@ -85,6 +85,14 @@ async def test_similarity_is_the_cosine(server: Server, path: str) -> None:
     assert len(server.engine.requests) == 1
 
 
+async def test_similarity_takes_own_fields_at_the_top(server: Server) -> None:
+    inputs = {"source_sentence": "a", "sentences": ["b"]}
+    body = {"inputs": inputs, "timeout_ms": 5000, "truncate": False, "prompt_name": "query"}
+    assert (await server.post("/similarity", body)).status_code == 200
+    (request,) = server.engine.requests
+    assert (request.timeout_s, request.truncate, request.prompt_name) == (5.0, False, "query")
+
+
 async def test_tokenize_shows_every_token(server: Server) -> None:
     (tokens,) = (await server.post("/tokenize", {"inputs": "ab cde"})).json()
     assert tokens[0] == {"id": 1, "text": "[CLS]", "special": True, "start": None, "stop": None}

@@ -116,7 +116,7 @@ class Tei:
     async def similarity(self, request: Request) -> Reply:
         """Cosine similarity of one sentence with each of the others."""
         body = await self._gateway.read(request, _similarity)
-        return await self._compare(request, body.inputs, body.parameters or Truncation())
+        return await self._compare(request, body.inputs, body.parameters or body)
 
     async def info(self, request: Request) -> Reply:
         """What is served."""

@@ -57,8 +57,8 @@ class SimilaritySentences(msgspec.Struct, kw_only=True):
     sentences: Texts
 
 
-class TeiSimilarityRequest(msgspec.Struct, kw_only=True):
-    """Cosine similarity of one sentence with others."""
+class TeiSimilarityRequest(Truncation, kw_only=True):
+    """Cosine similarity of one sentence with others. ``parameters``, as TEI has them, win over fields beside them."""
 
     inputs: SimilaritySentences
     parameters: Truncation | None = None
