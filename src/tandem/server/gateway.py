@@ -12,11 +12,14 @@ from tandem.server.base import Service
 from tandem.server.inputs import OwnFields, decode
 from tandem.server.options import ServerOptions
 from tandem.server.readiness import Readiness
-from tandem.server.request import Limits, Request
+from tandem.server.request import BodyPool, Limits, Request
 from tandem.telemetry import Metrics
 from tandem.types import EmbedRequest, EmbedResult
 
 T = TypeVar("T")
+
+_POOL_BODIES, _POOL_BYTES = 16, 256 * 1024 * 1024
+"""Bodies being read hold at most the larger of so many of the longest ones and so many bytes."""
 
 
 class Gateway:
@@ -31,19 +34,26 @@ class Gateway:
         self._readiness = readiness
         self._metrics = metrics
         self._clock = clock
-        self._limits = Limits(options.max_body_bytes, options.body_read_timeout_s)
+        self._limits = Limits(
+            options.max_body_bytes,
+            options.body_read_timeout_s,
+            BodyPool(max(_POOL_BODIES * options.max_body_bytes, _POOL_BYTES)),
+        )
         # Every name that a request may use; the first is the one that replies carry.
         self.names = tuple(dict.fromkeys((*options.served_model_names, service.model.id, *service.model.aliases)))
         self.model_id = self.names[0]
 
     async def read(self, request: Request, decoder: msgspec.json.Decoder[T]) -> T:
         """The body as the decoder's type; raises NotJson, InvalidInput and what ``Request.body`` raises."""
-        return decode(decoder, await request.body(self._limits))
+        try:
+            return decode(decoder, await request.body(self._limits))
+        finally:
+            self._limits.pool.give_back(request.body_bytes)
 
     def check_model(self, name: str | None) -> None:
         """Raises UnknownModel. No name means the model that is served."""
         if name is not None and name not in self.names:
-            raise UnknownModel(f"the model {name!r} is not served here; {self.model_id!r} is", param="model")
+            raise UnknownModel(f"the model {name[:200]!r} is not served here; {self.model_id!r} is", param="model")
 
     def timeout_s(self, fields: OwnFields) -> float | None:
         """The request's own deadline, else the server's."""

@@ -194,6 +194,7 @@ def _config(app: App, options: ServerOptions) -> uvicorn.Config:
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",  # its warnings are about what clients send: anyone could fill the log
         access_log=False,
         proxy_headers=False,
         server_header=False,

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import msgspec
 
-from tandem.errors import InvalidInput, PayloadTooLarge
+from tandem.errors import InvalidInput, Overloaded, PayloadTooLarge
 from tandem.server.base import JSON, Receive, Scope
 from tandem.server.errors import ClientLeft, SlowClient, UnsupportedMedia
 
@@ -17,19 +17,50 @@ from tandem.server.errors import ClientLeft, SlowClient, UnsupportedMedia
 WATCH_AFTER_S = 0.02
 
 
+class BodyPool:
+    """Counts the bytes of all bodies that are being read, on all connections."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._held = 0
+
+    def take(self, size: int) -> None:
+        """Raises Overloaded beyond the limit; what was taken is given back all the same."""
+        self._held += size
+        if self._held > self._limit:
+            raise Overloaded(f"bodies of more than {self._limit} bytes in all are being read", retry_after_s=1.0)
+
+    def give_back(self, size: int) -> None:
+        self._held -= size
+
+
 class Limits(msgspec.Struct, frozen=True):
-    """How much body a request may have, and how long its client may take to send it."""
+    """How much body a request may have, how long its client may take to send it, and what all bodies share."""
 
     body_bytes: int
     body_s: float
+    pool: BodyPool
 
 
 class Request:
     """A request in flight. ``started_s`` is the monotonic time at which its headers were complete, ``computed_s`` that
     at which its embeddings were ready; 0 before. ``texts`` and ``tokens`` count what was embedded.
+    ``body_bytes`` were taken from the pool.
     """
 
-    __slots__ = ("_receive", "_scope", "computed_s", "headers", "id", "method", "path", "started_s", "texts", "tokens")
+    __slots__ = (
+        "_receive",
+        "_scope",
+        "body_bytes",
+        "computed_s",
+        "headers",
+        "id",
+        "method",
+        "path",
+        "started_s",
+        "texts",
+        "tokens",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, request_id: str, started_s: float) -> None:
         self._receive = receive
@@ -39,6 +70,7 @@ class Request:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.body_bytes = 0
         self.computed_s = 0.0
         self.texts = 0
         self.tokens = 0
@@ -60,7 +92,7 @@ class Request:
             raise _too_large(limits.body_bytes)
         try:
             async with asyncio.timeout(limits.body_s):
-                body = await self._read(limits.body_bytes)
+                body = await self._read(limits)
         except TimeoutError:
             raise SlowClient(f"the body did not arrive within {limits.body_s:g} s") from None
         return self._inflated(body, limits.body_bytes)
@@ -69,7 +101,7 @@ class Request:
         """A context in which the client's departure raises ClientLeft. Enter it when the body has been read."""
         return Departure(self._receive)
 
-    async def _read(self, limit: int) -> bytes:
+    async def _read(self, limits: Limits) -> bytes:
         parts: list[bytes] = []
         size = 0
         while True:
@@ -78,8 +110,10 @@ class Request:
                 raise ClientLeft("the client left before its body was complete")
             part = message.get("body", b"")
             size += len(part)
-            if size > limit:
-                raise _too_large(limit)
+            if size > limits.body_bytes:
+                raise _too_large(limits.body_bytes)
+            self.body_bytes = size
+            limits.pool.take(len(part))
             more = message.get("more_body", False)
             if not more and not parts:
                 return part  # type: ignore[no-any-return]
@@ -96,7 +130,7 @@ class Request:
         kind = media.split(b";", 1)[0].strip().lower()
         if kind != JSON and not kind.endswith(b"+json"):
             shown = kind.decode("latin-1")
-            raise UnsupportedMedia(f"the body's Content-Type must be application/json, not {shown!r}")
+            raise UnsupportedMedia(f"the body's Content-Type must be application/json, not {shown[:200]!r}")
 
     def _inflated(self, body: bytes, limit: int) -> bytes:
         encoding = self.headers.get(b"content-encoding", b"identity").strip().lower()
@@ -104,7 +138,7 @@ class Request:
             return body
         if encoding not in (b"gzip", b"x-gzip"):
             shown = encoding.decode("latin-1")
-            raise UnsupportedMedia(f"Content-Encoding {shown!r} is not supported; send gzip or none")
+            raise UnsupportedMedia(f"Content-Encoding {shown[:200]!r} is not supported; send gzip or none")
         inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
         try:
             plain = inflater.decompress(body, limit + 1)
