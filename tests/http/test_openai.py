@@ -125,3 +125,8 @@ async def test_an_unknown_model_is_404_in_openais_shape(server: Server) -> None:
 async def test_every_reply_has_its_own_id(server: Server) -> None:
     ids = {(await server.post("/embeddings", {"input": "a"})).headers["x-request-id"] for _ in range(3)}
     assert len(ids) == 3
+
+
+async def test_what_is_wrong_with_an_input_names_the_field(server: Server) -> None:
+    reply = await server.post("/v1/embeddings", {"input": "word " * 100, "truncate": False})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "input")

@@ -11,6 +11,7 @@ import msgspec
 import orjson
 from msgspec import Meta
 
+from tandem.errors import InvalidInput, TextTooLong
 from tandem.server.base import Api, Reply
 from tandem.server.encode import RowEncoder, as_base64, as_json, join
 from tandem.server.gateway import Gateway
@@ -130,7 +131,12 @@ class OpenAI:
             priority=body.priority_or_normal(),
             timeout_s=gateway.timeout_s(body),
         )
-        result = await gateway.embed(request, wanted)
+        try:
+            result = await gateway.embed(request, wanted)
+        except (InvalidInput, TextTooLong) as error:
+            # The engine knows no field names of ours: what it lays to no field, it found in the inputs.
+            error.param = error.param or "input"
+            raise
         return await self._reply(result, as_base64 if body.encoding_format == "base64" else as_json, request.tokens)
 
     async def models(self, request: Request) -> Reply:
