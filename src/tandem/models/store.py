@@ -31,19 +31,12 @@ from tandem.errors import DownloadFailed, ModelBroken, ModelError, ModelNotFound
 from tandem.models.check import check_complete, check_pins, sha256_file
 from tandem.models.files import decides_vectors, model_files
 from tandem.models.folder import ModelFolder
+from tandem.models.integrity import FileRecord, compare, differences
 from tandem.models.progress import Progress, readable
 
 MANIFEST = "tandem.json"
 
 _WAITING = "another process is fetching {}; waiting for it"
-
-
-class FileRecord(msgspec.Struct, frozen=True):
-    """One file as it was when it entered the store."""
-
-    path: str
-    size_bytes: int
-    sha256: str
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -96,23 +89,24 @@ class Store:
         return self.root / hub_id.replace("/", "--")
 
     def find(self, hub_id: str) -> ModelFolder | None:
-        """The model, checked in a few milliseconds, or None. Raises ModelBroken for one that has been damaged.
+        """The model, or None. Raises ModelBroken naming the files for one that has been damaged.
 
-        Sizes and fingerprint are compared with the manifest; that reads configs in full and samples the weights. What
-        differs is then hashed, so that the error names the file. ``verify`` hashes everything.
+        Its files are compared with the manifest by hash (see ``integrity`` for what that costs), and the fingerprint
+        tells of files that joined later.
         """
         manifest = self.manifest(hub_id)
         if manifest is None:
             return None
         folder = ModelFolder(self.path_of(hub_id), manifest.name, "store")
-        missized = [record for record in manifest.files if _size(folder.path / record.path) != record.size_bytes]
-        if missized or folder.fingerprint() != manifest.fingerprint:
+        damaged = differences(folder.path, manifest.files)
+        if not damaged and folder.fingerprint() != manifest.fingerprint:
+            # Nothing found here either: then it is the fingerprint's definition that has changed since.
             damaged = [*self.verify(hub_id), *_strangers(folder, manifest)]
-            if damaged:  # else it is the fingerprint's definition that has changed since the model was stored
-                raise ModelBroken(
-                    f"the model {manifest.name!r} in {folder.path} is damaged: {'; '.join(damaged)}. "
-                    f"`tandem models pull {manifest.name}` gets it anew"
-                )
+        if damaged:
+            raise ModelBroken(
+                f"the model {manifest.name!r} in {folder.path} is damaged: {'; '.join(damaged)}. "
+                f"`tandem models pull {manifest.name}` mends it"
+            )
         return folder
 
     def manifest(self, hub_id: str) -> Manifest | None:
@@ -144,7 +138,7 @@ class Store:
         """Hash every file; one sentence for each that is not as it was when it entered. Raises ModelBroken."""
         manifest = self.manifest(hub_id)
         folder = self.path_of(hub_id)
-        return [] if manifest is None else [text for record in manifest.files for text in _compare(folder, record)]
+        return [] if manifest is None else [text for record in manifest.files for text in compare(folder, record)]
 
     def remove(self, hub_id: str) -> int:
         """Take the model out and return the bytes that are free again; raises ModelNotFound when it is not in here.
@@ -250,25 +244,6 @@ def _strangers(folder: ModelFolder, manifest: Manifest) -> list[str]:
     known = {record.path for record in manifest.files}
     found = (path.relative_to(folder.path).as_posix() for path in model_files(folder.path))
     return [f"{name} was added afterwards" for name in sorted(found) if decides_vectors(name) and name not in known]
-
-
-def _compare(folder: Path, record: FileRecord) -> list[str]:
-    size_bytes = _size(folder / record.path)
-    if size_bytes is None:
-        return [f"{record.path} is missing"]
-    if size_bytes != record.size_bytes:
-        return [f"{record.path} has {size_bytes} bytes where {record.size_bytes} were stored"]
-    found = sha256_file(folder / record.path)
-    return [] if found == record.sha256 else [f"{record.path} has SHA-256 {found} where {record.sha256} was stored"]
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ModelBroken(f"{path}: can not be read: {error.strerror or error}") from error
 
 
 def _sync(path: Path) -> None:

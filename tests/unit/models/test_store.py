@@ -15,6 +15,7 @@ import pytest
 
 from tandem.clock import ManualClock
 from tandem.errors import DownloadFailed, ModelBroken, ModelError, ModelNotFound
+from tandem.models import integrity
 from tandem.models.progress import Silent
 from tandem.models.store import MANIFEST, Manifest, Store
 from tests.model_folders import Notes, files_below, sha256, write_model
@@ -113,6 +114,67 @@ def test_a_damaged_file_is_named_and_not_served(
         store.find(NAME)
     assert f"tandem models pull {NAME}" in str(caught.value)
     assert len(store.verify(NAME)) == 1
+
+
+def zero_a_page(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[12_288:16_384] = bytes(4096)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("always_bytes", [integrity.HASH_ALWAYS_BYTES, 0])
+def test_a_page_of_zeros_in_the_middle_of_the_weights_is_found(
+    store: Store, model: Path, always_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(integrity, "HASH_ALWAYS_BYTES", always_bytes)
+    put(store, model)
+    assert store.find(NAME) is not None
+    zero_a_page(store.path_of(NAME) / "model.safetensors")
+    for _ in range(2):
+        with pytest.raises(ModelBroken, match=rf"model\.safetensors has SHA-256.*`tandem models pull {NAME}` mends it"):
+            store.find(NAME)
+
+
+def test_a_large_model_is_hashed_once_and_again_after_a_change(
+    store: Store, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+
+    def counting(path: Path) -> str:
+        hashed.append(path.name)
+        return sha256(path)
+
+    put(store, model)
+    monkeypatch.setattr(integrity, "HASH_ALWAYS_BYTES", 0)
+    monkeypatch.setattr(integrity, "sha256_file", counting)
+    store.find(NAME)
+    assert len(hashed) == len(files_below(model))
+    hashed.clear()
+    store.find(NAME)
+    assert hashed == []
+    weights = store.path_of(NAME) / "model.safetensors"
+    os.utime(weights, ns=(0, 0))
+    store.find(NAME)
+    assert hashed == ["model.safetensors"]
+    (store.path_of(NAME) / integrity.RECORD).write_bytes(b"{")
+    hashed.clear()
+    assert store.find(NAME) is not None
+    assert len(hashed) == len(files_below(model))
+
+
+def test_a_large_model_in_a_store_that_can_not_be_written_is_hashed_each_time(
+    store: Store, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, model)
+    monkeypatch.setattr(integrity, "HASH_ALWAYS_BYTES", 0)
+
+    def deny(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.mkstemp", deny)
+    for _ in range(2):
+        assert store.find(NAME) is not None
+    assert files_below(store.path_of(NAME)) == files_below(model) | {MANIFEST}
 
 
 def test_a_file_that_joined_later_is_named(store: Store, model: Path) -> None:
