@@ -144,7 +144,7 @@ class App:
             (b"content-length", b"%d" % (len(reply.body) + sum(map(len, reply.parts)))),
             (b"x-request-id", request.id.encode()),
         ]
-        if reply.body:
+        if reply.body or reply.parts:
             headers.append((b"content-type", reply.content_type))
         headers += reply.headers
         if self._cors:
