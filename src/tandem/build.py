@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from tandem.backends import BACKENDS, Backend
 from tandem.backends.choose import Choice, Wish, choose
@@ -15,15 +14,14 @@ from tandem.backends.probe import Probes
 from tandem.backends.proof import probe_batch, prove
 from tandem.batching import POLICIES, BatchLimits
 from tandem.clock import Clock, SystemClock
-from tandem.config import Settings
+from tandem.config import Settings, source_options
 from tandem.engine import Engine, EngineOptions
 from tandem.errors import BackendFailed
 from tandem.intake import ModelInfo
 from tandem.models.catalog import look_up, names_of
 from tandem.models.loaded import LoadedModel, load_model
 from tandem.models.progress import Progress
-from tandem.models.resolve import SourceOptions, find_model
-from tandem.models.sources import default_store_dir
+from tandem.models.resolve import find_model
 from tandem.scheduling.core import SchedulerCore
 from tandem.scheduling.loop import SchedulerLoop
 from tandem.types import Outcome, Tier
@@ -37,15 +35,6 @@ CPU_BATCH_TOKENS = 1024
 # Activations of one token in one layer, fp32, for BERT-class encoders: the layer's input, query, key, value, the four
 # rows of the MLP, and what the engine keeps twice while it reorders.
 _ROWS_PER_TOKEN = 16
-
-
-def source_options(settings: Settings) -> SourceOptions:
-    """Where models come from."""
-    return SourceOptions(
-        store_dir=Path(settings.store_dir).expanduser() if settings.store_dir else default_store_dir(),
-        use_hub=settings.use_hub,
-        use_package_index=settings.use_package_index,
-    )
 
 
 def choose_backend(

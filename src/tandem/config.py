@@ -1,13 +1,15 @@
 """Settings: one frozen struct is the table that drives the command line, the config file, the docs and the checks.
 
 A value comes from, later ones winning: the default here, the file given with ``--config`` (TOML, one flat table), the
-environment (``TANDEM_`` and the name in capitals), the command line. An unknown key is an error that names the key and
-where it stands.
+environment (``TANDEM_`` and the name in capitals), the command line. An unknown key or a wrong value is an error that
+names the key and where it stands, also where a later place overrules it.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,14 +19,17 @@ import msgspec
 from msgspec import Meta
 
 from tandem.errors import ConfigError
+from tandem.models.catalog import DEFAULT_MODEL
+from tandem.models.sources import SourceOptions, default_store_dir
 
 ENV_PREFIX = "TANDEM_"
 # Read by other parts of Tandem or by its build; they share the prefix and are not settings.
 _NOT_SETTINGS = frozenset({"TANDEM_HOME", "TANDEM_CONFIG", "TANDEM_DATA", "TANDEM_TEST_MODEL"})
 _SECRETS = frozenset({"api_keys"})
-DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-
-Positive = Meta(gt=0)
+# Kubernetes sets these in every pod beside a Service named "tandem" (service links), TANDEM_PORT=tcp://10.0.0.1:80 too.
+_SERVICE_LINK = re.compile(r"TANDEM_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\w+)", re.ASCII)
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://", re.ASCII)
+_PRECISIONS = ("auto", "fp32", "bf16")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,13 +46,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     precision: Annotated[
         str,
-        Meta(
-            pattern=r"\A(auto|fp32|bf16)\Z",
-            description="Precision tier: fp32, bf16, or auto (bf16 where the CPU computes it natively, else fp32).",
-        ),
+        Meta(description="Precision tier; auto is bf16 where the CPU computes it natively, else fp32."),
     ] = "auto"
     backend: Annotated[
-        str, Meta(description="Inference engine: auto (probed), openvino, onnxruntime, or fake (a test double).")
+        str, Meta(description="Inference engine; auto takes the first that passes its probe, fake is a test double.")
     ] = "auto"
     threads: Annotated[
         int, Meta(ge=0, description="Threads for inference; 0 takes the CPUs that the cgroup and affinity allow.")
@@ -55,7 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     streams: Annotated[
         int, Meta(ge=0, description="Batches computed side by side on the CPU; 0 lets Tandem choose.")
     ] = 0
-    policy: Annotated[str, Meta(description="How batches are cut: memory_aware or fixed.")] = "memory_aware"
+    policy: Annotated[str, Meta(description="How batches are cut.")] = "memory_aware"
     max_batch_tokens: Annotated[
         int, Meta(ge=0, description="Token budget of one batch, padding counted; 0 lets Tandem choose.")
     ] = 0
@@ -123,7 +125,9 @@ class Setting(msgspec.Struct, frozen=True):
 
     @property
     def flag(self) -> str:
-        """Empty for a secret: a command line can be read by everybody on the machine."""
+        """Empty for a secret: a command line can be read by everybody on the machine. The model has no dashes."""
+        if self.name == "model":
+            return "MODEL"
         return "" if self.name in _SECRETS else "--" + self.name.replace("_", "-")
 
     @property
@@ -142,6 +146,29 @@ SETTINGS: tuple[Setting, ...] = tuple(_rows())
 _BY_NAME = {row.name: row for row in SETTINGS}
 
 
+def choices(name: str) -> tuple[str, ...]:
+    """The names that a setting takes, where it takes names; empty for any other setting."""
+    # Imported here: these bring numpy, which most commands do without.
+    if name == "backend":
+        from tandem.backends import BACKENDS
+
+        return ("auto", *BACKENDS.names(), "fake")
+    if name == "policy":
+        from tandem.batching import POLICIES
+
+        return POLICIES.names()
+    return _PRECISIONS if name == "precision" else ()
+
+
+def source_options(settings: Settings) -> SourceOptions:
+    """Where models come from. Raises ConfigError when there is no place for a store."""
+    return SourceOptions(
+        store_dir=Path(settings.store_dir).expanduser().absolute() if settings.store_dir else default_store_dir(),
+        use_hub=settings.use_hub,
+        use_package_index=settings.use_package_index,
+    )
+
+
 def load_settings(
     file: Path | None = None, overrides: Mapping[str, object] | None = None, env: Mapping[str, str] | None = None
 ) -> Settings:
@@ -150,7 +177,6 @@ def load_settings(
     Raises ConfigError for an unknown key, a wrong type or a value out of range, naming the key and where it stands.
     """
     values: dict[str, object] = {}
-    places: dict[str, str] = {}
     sources = (
         (_read_file(file) if file else {}, str(file)),
         (_read_env(os.environ if env is None else env), "the environment"),
@@ -158,10 +184,8 @@ def load_settings(
     )
     for found, place in sources:
         for name, value in found.items():
-            values[name] = value
-            places[name] = place
-    for name, value in values.items():
-        _check(name, value, places[name])
+            _check(name, value, place)
+        values |= found
     settings = msgspec.convert(values, Settings, strict=False)
     if bool(settings.tls_cert_file) != bool(settings.tls_key_file):
         raise ConfigError("tls_cert_file and tls_key_file go together; one of them is not set")
@@ -188,23 +212,37 @@ def _read_file(file: Path) -> dict[str, Any]:
 def _read_env(env: Mapping[str, str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for key, text in env.items():
-        if not key.startswith(ENV_PREFIX) or key in _NOT_SETTINGS:
+        if not key.startswith(ENV_PREFIX) or key in _NOT_SETTINGS or _is_service_link(key, text):
             continue
         row = _BY_NAME.get(key[len(ENV_PREFIX) :].lower())
         if row is None:
             raise ConfigError(f"the environment: {key} is no setting{_suggest(key[len(ENV_PREFIX) :].lower())}")
         found[row.name] = [part.strip() for part in text.split(",") if part.strip()] if row.kind is tuple else text
+        if row.name in _SECRETS and not found[row.name]:
+            # An empty list would open the server to all, and whoever sets the variable wants the contrary.
+            raise ConfigError(f"the environment: {key} is set and holds no key; unset it to ask for none")
     return found
+
+
+def _is_service_link(key: str, text: str) -> bool:
+    return bool(_SERVICE_LINK.fullmatch(key) or (key == "TANDEM_PORT" and _SERVICE_ADDRESS.match(text)))
 
 
 def _check(name: str, value: object, place: str) -> None:
     if name not in _BY_NAME:
         raise ConfigError(f"{place}: {name!r} is no setting{_suggest(name)}")
     try:
-        msgspec.convert({name: value}, Settings, strict=False)
+        found = getattr(msgspec.convert({name: value}, Settings, strict=False), name)
     except msgspec.ValidationError as error:
         shown = "" if "key" in name else f", got {value!r}"
         raise ConfigError(f"{place}: {name}: {str(error).split(' - at')[0]}{shown}") from error
+    if isinstance(found, float) and not math.isfinite(found):
+        raise ConfigError(f"{place}: {name}: Expected a finite number, got {value!r}")
+    known = choices(name)
+    if known and found not in known:
+        raise ConfigError(f"{place}: {name}: unknown {name} {found!r}; known are: {', '.join(known)}")
+    if name in _SECRETS and not all(key.strip() for key in found):
+        raise ConfigError(f"{place}: {name}: one of them is empty")
 
 
 def _suggest(name: str) -> str:
@@ -223,7 +261,16 @@ def settings_markdown() -> str:
         "",
         "A value comes from, later ones winning: the default, the file given with `--config` (TOML, one flat table,",
         "keys as in the first column), the environment, the command line. Lists are comma-separated in the",
-        "environment, and the flag is repeated on the command line. An unknown key is refused.",
+        "environment, and the flag is repeated on the command line. An unknown key or a wrong value is refused, also",
+        "where a later place overrules it. `TANDEM_API_KEYS` that is set and holds no key is refused.",
+        "",
+        "`Embedder(...)` reads no environment and no file: it takes what it is given.",
+        "",
+        "What the probes of the inference engines found is kept in the folder `probes` beside the store's folder.",
+        "",
+        "Kubernetes sets variables like `TANDEM_SERVICE_HOST`, `TANDEM_PORT_80_TCP` and `TANDEM_PORT=tcp://10.0.0.1:80`",
+        "in a pod beside a Service named `tandem`. They are ignored; `enableServiceLinks: false` in the pod's spec",
+        "leaves them out.",
         "",
         "| key | flag | environment | default | meaning |",
         "|---|---|---|---|---|",

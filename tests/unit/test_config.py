@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tandem.config import DEFAULT_MODEL, SETTINGS, Settings, checked, load_settings, settings_markdown
+from tandem.config import SETTINGS, Settings, checked, load_settings, settings_markdown
 from tandem.errors import ConfigError
 from tandem.models import catalog
 
@@ -21,7 +21,7 @@ def test_nothing_given_is_the_defaults() -> None:
 
 
 def test_the_default_model_is_the_catalogs() -> None:
-    assert DEFAULT_MODEL == catalog.DEFAULT_MODEL
+    assert Settings().model == catalog.DEFAULT_MODEL
 
 
 def test_file_then_environment_then_command_line(tmp_path: Path) -> None:
@@ -85,9 +85,49 @@ def test_a_wrong_override_names_the_command_line() -> None:
         load_settings(overrides={"colour": "red"}, env={})
 
 
-def test_a_place_that_is_overruled_is_not_blamed(tmp_path: Path) -> None:
-    found = load_settings(toml(tmp_path, "port = 99999"), {"port": 5}, {})
-    assert found.port == 5
+def test_a_wrong_value_that_is_overruled_is_told_all_the_same(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tandem\.toml: port: .*99999"):
+        load_settings(toml(tmp_path, "port = 99999"), {"port": 5}, {"TANDEM_PORT": "6"})
+
+
+@pytest.mark.parametrize("text", ["", " ", " , "])
+def test_keys_that_are_set_and_empty_do_not_open_the_server(text: str) -> None:
+    with pytest.raises(ConfigError, match="the environment: TANDEM_API_KEYS is set and holds no key"):
+        load_settings(env={"TANDEM_API_KEYS": text})
+
+
+def test_an_empty_key_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="api_keys: one of them is empty"):
+        load_settings(toml(tmp_path, 'api_keys = ["a", " "]'), env={})
+
+
+def test_service_links_of_kubernetes_are_ignored() -> None:
+    links = {
+        "TANDEM_SERVICE_HOST": "10.0.0.1",
+        "TANDEM_SERVICE_PORT": "80",
+        "TANDEM_SERVICE_PORT_HTTP": "80",
+        "TANDEM_PORT": "tcp://10.0.0.1:80",
+        "TANDEM_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "TANDEM_PORT_80_TCP_PROTO": "tcp",
+    }
+    assert load_settings(env=links) == Settings()
+    assert "enableServiceLinks: false" in settings_markdown()
+    with pytest.raises(ConfigError, match="the environment: port"):
+        load_settings(env={"TANDEM_PORT": "http://a"})
+
+
+@pytest.mark.parametrize("text", ["inf", "-inf", "nan", "1e999"])
+@pytest.mark.parametrize("name", ["max_queue_s", "request_timeout_s"])
+def test_a_number_is_finite(name: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=f"the environment: {name}: "):
+        load_settings(env={f"TANDEM_{name.upper()}": text})
+
+
+def test_unknown_names_are_told_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="backend 'tpu'; known are: auto, openvino, onnxruntime, fake"):
+        load_settings(env={"TANDEM_BACKEND": "tpu"})
+    with pytest.raises(ConfigError, match="policy 'lucky'; known are: memory_aware, fixed"):
+        checked(Settings(policy="lucky"))
 
 
 def test_a_key_is_never_shown(tmp_path: Path) -> None:

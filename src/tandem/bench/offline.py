@@ -23,8 +23,8 @@ from tandem.bench.peers import LIBRARY_PEERS, LibraryPeer, PeerProcess, availabl
 from tandem.bench.report import Report, Series, at_least, at_most, missing, shown
 from tandem.bench.stats import interleave, paired_ratio, summarize
 from tandem.bench.texts import cutter, english_mix
-from tandem.build import build_backend, source_options
-from tandem.config import Settings
+from tandem.build import build_backend
+from tandem.config import Settings, source_options
 from tandem.embedder import Embedder
 from tandem.errors import JobError
 from tandem.models.loaded import LoadedModel, load_model

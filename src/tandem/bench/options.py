@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from tandem.config import DEFAULT_MODEL
+from tandem.models.catalog import DEFAULT_MODEL
 
 
 class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,8 +15,7 @@ from tandem.bench.quality import quality
 from tandem.bench.report import Report
 from tandem.bench.singles import one, singles
 from tandem.bench.texts import cutter, english_mix, questions
-from tandem.build import source_options
-from tandem.config import Settings
+from tandem.config import Settings, source_options
 from tandem.errors import ConfigError
 from tandem.models.loaded import load_model
 from tandem.models.resolve import find_model

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tandem.config import DEFAULT_MODEL
+from tandem.models.catalog import DEFAULT_MODEL
 
 PEERS = ("sentence-transformers", "fastembed", "infinity")
 WRONG = 1

@@ -21,9 +21,9 @@ from tandem.backends import BACKENDS
 from tandem.backends.cgroup import memory_limit_bytes
 from tandem.backends.choose import Tried, candidates, options_for, tries
 from tandem.backends.cpu import CpuInfo, cpu_info
-from tandem.build import FAKE, probes_of, source_options, wish_of
+from tandem.build import FAKE, probes_of, wish_of
 from tandem.cli.serve import server_options
-from tandem.config import SETTINGS, Settings
+from tandem.config import SETTINGS, Settings, source_options
 from tandem.errors import ConfigError, ModelError
 from tandem.models.description import tensor_shapes
 from tandem.models.folder import ModelFolder

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem import __version__
-from tandem.config import SETTINGS, Setting, Settings, load_settings
+from tandem.config import SETTINGS, Setting, Settings, choices, load_settings
 
 if TYPE_CHECKING:
     from tandem.server.base import ServedModel
     from tandem.server.options import ServerOptions
-
-_CHOICES = {"precision": ("auto", "fp32", "bf16")}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -112,9 +110,9 @@ def _add_flag(parser: argparse.ArgumentParser, row: Setting) -> None:
     elif row.kind is tuple:
         parser.add_argument(row.flag, action="append", metavar="VALUE", help=row.help)
     else:
-        choices = _CHOICES.get(row.name)
-        metavar = None if choices else row.kind.__name__.upper()
-        parser.add_argument(row.flag, choices=choices, metavar=metavar, help=row.help)
+        names = choices(row.name) or None
+        metavar = None if names else row.kind.__name__.upper()
+        parser.add_argument(row.flag, choices=names, metavar=metavar, help=row.help)
 
 
 def _log_to_stderr() -> None:

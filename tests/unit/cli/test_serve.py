@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tandem.cli.serve import configure, server_options
-from tandem.config import SETTINGS, Settings, load_settings
+from tandem.config import SETTINGS, Settings, choices, load_settings, settings_markdown
 from tandem.errors import ConfigError
 from tandem.server.options import ServerOptions
 
@@ -25,6 +25,25 @@ def test_every_setting_has_a_flag_and_none_is_given_unasked() -> None:
     # A key on a command line could be read by everybody on the machine.
     assert {row.name for row in SETTINGS} - {"api_keys"} | {"config"} == set(given)
     assert set(given.values()) == {None}
+
+
+def test_the_pages_flags_are_those_of_the_parser() -> None:
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    usage = parser.format_usage()
+    rows = [line.split(" | ") for line in settings_markdown().splitlines() if line.startswith("| `")]
+    assert len(rows) == len(SETTINGS)
+    for key, flag, *_ in rows:
+        assert flag == "none" or f"[{flag.strip('`')}" in usage, key
+    assert rows[0][:2] == ["| `model`", "`MODEL`"]
+
+
+@pytest.mark.parametrize("flag", ["--backend", "--policy", "--precision"])
+def test_names_are_choices(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(flag, "nonesuch")
+    told = capsys.readouterr().err
+    assert all(name in told for name in choices(flag.removeprefix("--")))
 
 
 def test_flags_become_settings() -> None:
