@@ -28,17 +28,40 @@ The HTTP server maps this tree to status codes in one table (``server/errors.py`
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class TandemError(Exception):
     """Root of the tree. ``str(error)`` is a sentence for the person who can act on it."""
 
 
 class RequestError(TandemError):
-    """The caller can mend it. ``param`` names the field that was wrong, if one was."""
+    """The caller can mend it. ``param`` names the field that was wrong, if one was.
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
+    ``index`` is the input that was wrong, from 0; the message then begins with ``input {index}``. None when no single
+    input is to blame.
+    """
+
+    def __init__(self, message: str, *, param: str | None = None, index: int | None = None) -> None:
         super().__init__(message)
         self.param = param
+        self.index = index
+
+    def shifted(self, by: int) -> Self:
+        """This error, its index and the number in its message moved: for who handed over a slice that began at ``by``.
+
+        Without an index it stays as it is.
+        """
+        if self.index is not None:
+            message = self.about(f"input {self.index + by}")
+            self.index += by
+            self.args = (message,)
+        return self
+
+    def about(self, subject: str) -> str:
+        """The message with ``subject`` in the place of ``input {index}``, for who counts in rows or lines."""
+        message = str(self)
+        return message if self.index is None else subject + message.removeprefix(f"input {self.index}")
 
 
 class InvalidInput(RequestError):

@@ -105,4 +105,6 @@ def _check_rows(rows: Sequence[object]) -> None:
     for index, row in enumerate(rows):
         if not isinstance(row, list | tuple):
             kind = type(row).__name__
-            raise InvalidInput(f"input {index} is of type {kind}; an input is a text, or all are lists of token ids")
+            raise InvalidInput(
+                f"input {index} is of type {kind}; an input is a text, or all are lists of token ids", index=index
+            )

@@ -60,7 +60,7 @@ def embed_batch(batch: Batch, embedding: Embedding) -> tuple[Rows, dict[int, str
         except RequestError as error:
             # Who it was is not said, so halve until one is left: 11 more calls for one bad text in 2,048.
             if len(part) == 1:
-                reasons[part[0][0]] = str(error)
+                reasons[part[0][0]] = error.about("the text")
             else:
                 middle = len(part) // 2
                 pending += [part[middle:], part[:middle]]

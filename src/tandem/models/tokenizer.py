@@ -196,7 +196,9 @@ class TextTokenizer:
                 continue
             if not truncate:
                 count = f"more than {limit}" if index in cut else str(len(row))
-                raise TextTooLong(f"input {index} has {count} tokens, special tokens counted; the limit is {limit}")
+                raise TextTooLong(
+                    f"input {index} has {count} tokens, special tokens counted; the limit is {limit}", index=index
+                )
             end = len(row) - last
             kept = row[first : end - surplus] if direction is Direction.RIGHT else row[first + surplus : end]
             rows[index] = [*row[:first], *kept, *row[end:]]
@@ -253,7 +255,8 @@ class TextTokenizer:
     def _check_rows(self, rows: list[TokenIds]) -> None:
         """For the few tokenizers that add no special tokens, or know more tokens than the model has rows."""
         if not self.num_special and not all(rows):
-            raise InvalidInput(f"input {rows.index([])} has no tokens, and the model needs at least one")
+            index = rows.index([])
+            raise InvalidInput(f"input {index} has no tokens, and the model needs at least one", index=index)
         if self._overflows:
             for index, row in enumerate(rows):
                 check_ids(index, row, self.vocab_size)

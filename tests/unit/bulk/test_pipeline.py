@@ -8,7 +8,7 @@ import pytest
 from tandem.bulk.base import Batch, Position
 from tandem.bulk.pipeline import Embedding, embed_batch, read_ahead
 from tandem.bulk.txt import TxtRecords
-from tandem.errors import BackendFailed, InvalidInput, JobError
+from tandem.errors import BackendFailed, InvalidInput, JobError, TextTooLong
 from tandem.types import Rows
 from tests.unit.bulk.jobs import DIMENSIONS, hash_rows, refuse
 
@@ -62,6 +62,17 @@ def test_rows_without_a_text_get_nan_and_the_model_does_not_see_them() -> None:
     assert reasons == {1: "the text is null"}
     assert np.isnan(rows[1]).all()
     assert np.array_equal(rows[[0, 2]], hash_rows(["a", "b"]))
+
+
+def test_a_reason_does_not_count_inputs_within_the_row() -> None:
+    def embed(texts: list[str]) -> Rows:
+        for index, text in enumerate(texts):
+            if text == "long":
+                raise TextTooLong(f"input {index} has 402 tokens", index=index)
+        return hash_rows(texts)
+
+    _, reasons = embed_batch(batch_of(["a", "b", "long"]), Embedding(embed, DIMENSIONS))
+    assert reasons == {2: "the text has 402 tokens"}
 
 
 def test_a_batch_without_texts_does_not_reach_the_model() -> None:

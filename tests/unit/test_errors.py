@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tandem.errors import InvalidInput, RequestError, TextTooLong
+from tandem.models.tokenizer_checks import check_all_unicode, check_ids, check_strings
+
+
+def test_a_shifted_error_is_the_same_one_about_another_input() -> None:
+    error = TextTooLong("input 1 has 12 tokens; the limit is 1", param="input", index=1)
+    assert error.shifted(512) is error
+    assert (str(error), error.index, error.param) == ("input 513 has 12 tokens; the limit is 1", 513, "input")
+    assert str(error.shifted(10)).startswith("input 523 has")
+    assert error.about("line 7") == "line 7 has 12 tokens; the limit is 1"
+
+
+def test_an_error_about_no_single_input_is_not_shifted() -> None:
+    error = InvalidInput("input 1 is only a word of this message")
+    assert str(error.shifted(5)) == error.about("line 7") == "input 1 is only a word of this message"
+    assert error.index is None
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda: check_strings(["a", "b", 3]),  # type: ignore[list-item]
+        lambda: check_all_unicode(["a", "b", "\ud800"]),
+        lambda: check_ids(2, [], 9),
+        lambda: check_ids(2, [9], 9),
+    ],
+)
+def test_the_checks_say_which_input_was_wrong(check: Callable[[], None]) -> None:
+    with pytest.raises(RequestError, match=r"\Ainput 2\b") as caught:
+        check()
+    assert caught.value.index == 2
+    assert str(caught.value.shifted(5)).startswith("input 7")
+
+
+def test_a_wrong_prompt_is_no_inputs_fault() -> None:
+    with pytest.raises(InvalidInput, match="prompt") as caught:
+        check_all_unicode(["a"], "\ud800")
+    assert caught.value.index is None
