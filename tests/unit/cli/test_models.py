@@ -167,6 +167,37 @@ def test_another_store_by_option(model: Path, tmp_path: Path, shown: pytest.Capt
     assert json.loads(shown.readouterr().out) == []
 
 
+@pytest.mark.parametrize("flag", ["--store", "--store-dir"])
+def test_the_variables_of_the_settings_are_honoured_and_flags_overrule_them(
+    model: Path, tmp_path: Path, flag: str, shown: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_USE_HUB", "false")
+    monkeypatch.setenv("TANDEM_USE_PACKAGE_INDEX", "false")
+    assert main(["models", "pull", "acme/none", "--quiet"]) == 3
+    told = shown.readouterr().err
+    assert run("pull", "acme/none", "--quiet") == 3
+    assert shown.readouterr().err == told
+    monkeypatch.setenv("TANDEM_STORE_DIR", str(tmp_path / "other"))
+    assert main(["models", "list", "--json"]) == 0
+    assert json.loads(shown.readouterr().out) == []
+    assert main(["models", "list", "--json", flag, str(model.parent)]) == 0
+    assert [entry["name"] for entry in json.loads(shown.readouterr().out)] == [NAME]
+    monkeypatch.setenv("TANDEM_USE_HUB", "perhaps")
+    assert main(["models", "list"]) == 2
+
+
+def test_the_settings_names_of_the_flags_are_taken_too(
+    store: Store, model: Path, shown: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--no-use-hub", "--no-use-package-index"]
+    assert main(["models", "list", "--json", *given]) == 0
+    assert [entry["name"] for entry in json.loads(shown.readouterr().out)] == [NAME]
+    assert main(["models", "pull", "acme/none", "--quiet", *given]) == 3
+    told = shown.readouterr().err
+    assert main(["models", "pull", "acme/none", "--quiet", "--no-hub", "--no-package-index"]) == 3
+    assert shown.readouterr().err == told
+
+
 @pytest.mark.parametrize(
     "words", [[], ["fetch"], ["rm"], ["pull", "--hub-timeout", "0"], ["pull", "--hub-timeout", "x"]]
 )
