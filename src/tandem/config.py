@@ -184,7 +184,10 @@ def load_settings(
     )
     for found, place in sources:
         for name, value in found.items():
-            _check(name, value, place)
+            kept = _check(name, value, place)
+            # Not in ``checked``: code may well say that a queue has no limit, a typed 1e999 or nan is a slip.
+            if isinstance(kept, float) and not math.isfinite(kept):
+                raise ConfigError(f"{place}: {name}: Expected a finite number, got {value!r}")
         values |= found
     settings = msgspec.convert(values, Settings, strict=False)
     if bool(settings.tls_cert_file) != bool(settings.tls_key_file):
@@ -228,7 +231,8 @@ def _is_service_link(key: str, text: str) -> bool:
     return bool(_SERVICE_LINK.fullmatch(key) or (key == "TANDEM_PORT" and _SERVICE_ADDRESS.match(text)))
 
 
-def _check(name: str, value: object, place: str) -> None:
+def _check(name: str, value: object, place: str) -> object:
+    """The value as the settings will hold it."""
     if name not in _BY_NAME:
         raise ConfigError(f"{place}: {name!r} is no setting{_suggest(name)}")
     try:
@@ -236,13 +240,12 @@ def _check(name: str, value: object, place: str) -> None:
     except msgspec.ValidationError as error:
         shown = "" if "key" in name else f", got {value!r}"
         raise ConfigError(f"{place}: {name}: {str(error).split(' - at')[0]}{shown}") from error
-    if isinstance(found, float) and not math.isfinite(found):
-        raise ConfigError(f"{place}: {name}: Expected a finite number, got {value!r}")
     known = choices(name)
     if known and found not in known:
         raise ConfigError(f"{place}: {name}: unknown {name} {found!r}; known are: {', '.join(known)}")
     if name in _SECRETS and not all(key.strip() for key in found):
         raise ConfigError(f"{place}: {name}: one of them is empty")
+    return found
 
 
 def _suggest(name: str) -> str:

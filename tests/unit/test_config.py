@@ -123,6 +123,10 @@ def test_a_number_is_finite(name: str, text: str) -> None:
         load_settings(env={f"TANDEM_{name.upper()}": text})
 
 
+def test_code_may_ask_for_a_queue_without_limit() -> None:
+    assert checked(Settings(max_queue_s=float("inf"))).max_queue_s == float("inf")
+
+
 def test_unknown_names_are_told_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="backend 'tpu'; known are: auto, openvino, onnxruntime, fake"):
         load_settings(env={"TANDEM_BACKEND": "tpu"})

@@ -146,7 +146,7 @@ def test_what_is_given_wins_over_settings_and_what_is_not_does_not(settings: Set
 def test_settings_are_checked(settings: Settings) -> None:
     with pytest.raises(ConfigError, match="precision"):
         Embedder(precision="fp8", settings=settings)
-    with pytest.raises(ConfigError, match="unknown batch policy 'magic'"):
+    with pytest.raises(ConfigError, match="unknown policy 'magic'"):
         Embedder(settings=msgspec.structs.replace(settings, policy="magic"))
     with pytest.raises(ConfigError, match="unknown backend 'tpu'"):
         Embedder(settings=msgspec.structs.replace(settings, backend="tpu"))

@@ -128,7 +128,7 @@ def test_a_text_that_is_too_long_is_one_rows_fault(
 ) -> None:
     (tmp_path / "in.txt").write_text("short\n" + "long " * 3000 + "\nshort too\n")
     assert embed("in.txt", "-o", "out.npy", "--no-truncate") == 5
-    assert "in.txt, line 2: " in capsys.readouterr().err
+    assert "in.txt, line 2: the text has " in capsys.readouterr().err
     assert embed("in.txt", "-o", "out.npy", "--no-truncate", "--on-error", "null") == 0
     assert np.isnan(np.load(tmp_path / "out.npy")).any(axis=1).tolist() == [False, True, False]
 
