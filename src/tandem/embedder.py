@@ -24,7 +24,7 @@ import numpy as np
 from tandem.build import build_engine
 from tandem.config import Settings, checked
 from tandem.engine import Engine
-from tandem.errors import InvalidInput, NotReady
+from tandem.errors import InvalidInput, NotReady, RequestError
 from tandem.intake import ModelInfo
 from tandem.types import EmbedRequest, Rows
 
@@ -153,7 +153,10 @@ class Embedder:
 
         async def work() -> None:
             for place in places:
-                rows[place : place + _CHUNK] = await self._chunk(texts[place : place + _CHUNK], options)
+                try:
+                    rows[place : place + _CHUNK] = await self._chunk(texts[place : place + _CHUNK], options)
+                except RequestError as error:
+                    raise error.shifted(place) from None
 
         workers = [asyncio.ensure_future(work()) for _ in range(_CHUNKS_AHEAD)]
         try:

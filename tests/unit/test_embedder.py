@@ -312,6 +312,13 @@ def test_what_is_no_list_of_strings_is_named(embedder: Embedder, texts: Any) -> 
         embedder.embed(texts)
 
 
+def test_an_error_names_the_text_of_the_whole_list(embedder: Embedder) -> None:
+    texts: list[Any] = [words(1)] * 1300
+    texts[1200] = None
+    with pytest.raises(InvalidInput, match="input 1200"):
+        embedder.embed(texts)
+
+
 def test_a_forked_child_is_told_instead_of_waiting_for_ever(embedder: Embedder) -> None:
     embedder.embed("before")
     reading, writing = os.pipe()
