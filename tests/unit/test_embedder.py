@@ -179,6 +179,9 @@ def test_closing_waits_for_calls_under_way(settings: Settings, device: Device) -
     assert device.closed == 1
 
 
+# A signal to the test process itself: after hundreds of other tests, with their event loops and native threads, it ended
+# in a crash of the interpreter once. Alone it passes, so it runs with the stress tests.
+@pytest.mark.stress
 def test_an_interrupted_call_drops_what_waits(settings: Settings, device: Device) -> None:
     def interrupt() -> None:
         assert device.arrived.acquire(timeout=30)
@@ -196,6 +199,7 @@ def test_an_interrupted_call_drops_what_waits(settings: Settings, device: Device
     assert len(device.computed) < 1300
 
 
+@pytest.mark.stress
 def test_an_interrupted_block_gives_up_its_calls(settings: Settings, device: Device) -> None:
     calls: list[Future[Rows]] = []
 
