@@ -179,8 +179,8 @@ def test_closing_waits_for_calls_under_way(settings: Settings, device: Device) -
     assert device.closed == 1
 
 
-# A signal to the test process itself: after hundreds of other tests, with their event loops and native threads, it ended
-# in a crash of the interpreter once. Alone it passes, so it runs with the stress tests.
+# A signal to the test process itself: after hundreds of other tests, with their event loops and native threads, it
+# ended in a crash of the interpreter once. Alone it passes, so it runs with the stress tests.
 @pytest.mark.stress
 def test_an_interrupted_call_drops_what_waits(settings: Settings, device: Device) -> None:
     def interrupt() -> None:
