@@ -27,7 +27,7 @@ from tandem.models.tokenizer import TextTokenizer, TokenizerOptions
 from tandem.models.weight_names import TABLES, source_of
 from tandem.scheduling.core import SchedulerCore
 from tandem.scheduling.loop import SchedulerLoop
-from tandem.types import EmbedRequest, EmbedResult, Outcome, Output, Tier, TokenBatch
+from tandem.types import EmbedRequest, EmbedResult, Outcome, Output, Packing, Tier, TokenBatch
 from tandem.workers.inline import InlineWorker
 from tests.model_folders import write_json, write_model
 from tests.tiny_models import random_weights, tiny, write_safetensors
@@ -46,7 +46,7 @@ class Device:
 
     name = "fake"
     tier = Tier.FP32
-    packs = False
+    packing = Packing.ONE_A_ROW
 
     def __init__(self, options: FakeOptions = FAKE, *, shut: bool = False) -> None:
         self._fake = FakeBackend(options)

@@ -24,7 +24,7 @@ from tandem.models.progress import Progress
 from tandem.models.resolve import find_model
 from tandem.scheduling.core import SchedulerCore
 from tandem.scheduling.loop import SchedulerLoop
-from tandem.types import Outcome, Tier
+from tandem.types import Outcome, Packing, Tier
 from tandem.workers.inline import InlineWorker
 
 log = logging.getLogger("tandem")
@@ -86,7 +86,7 @@ def _proven(choice: Choice, model: LoadedModel) -> Backend:
     """The chosen backend in this process, held to its tier's promise. Raises BackendFailed."""
     try:
         backend = BACKENDS.get(choice.backend)(graph_model(model), choice.options)
-        batch = probe_batch(model.tokenizer, packs=backend.packs)
+        batch = probe_batch(model.tokenizer, backend.packing)
         proof = prove(backend, batch, choice.verdict.reference_rows(len(batch.lengths)))
     except RuntimeError as error:
         raise BackendFailed(f"{choice.backend} passed its probe but fails in this process: {error}") from error
@@ -116,7 +116,7 @@ def build_engine(
     folder = find_model(settings.model, source_options(settings), progress)
     model = load_model(folder)
     backend, device = build_backend(settings, model)
-    limits = batch_limits(settings, model, packs=backend.packs)
+    limits = batch_limits(settings, model, backend.packing)
     core = SchedulerCore(make_policy(limits), backend.streams, limits)
     worker = InlineWorker(backend, clock)
     loop = SchedulerLoop(core, worker, clock, model.tokenizer.pad_id, observer or _unobserved)
@@ -130,8 +130,8 @@ def build_engine(
     return Engine(model_info(settings, model, backend, device), model.tokenizer, loop, clock, options)
 
 
-def batch_limits(settings: Settings, model: LoadedModel, *, packs: bool) -> BatchLimits:
-    """What a batch of this model may be; ``packs`` is the backend's."""
+def batch_limits(settings: Settings, model: LoadedModel, packing: Packing) -> BatchLimits:
+    """What a batch of this model may be; ``packing`` is the backend's."""
     d = model.description
     return BatchLimits(
         max_tokens=settings.max_batch_tokens or CPU_BATCH_TOKENS,
@@ -139,13 +139,13 @@ def batch_limits(settings: Settings, model: LoadedModel, *, packs: bool) -> Batc
         max_bytes=settings.max_batch_bytes,
         bytes_per_token=4.0 * _ROWS_PER_TOKEN * d.hidden,
         bytes_per_square=4.0 * d.heads,
-        packs=packs,
+        packing=packing,
     )
 
 
 def warm_shapes(limits: BatchLimits) -> tuple[tuple[int, int], ...]:
     """The common shapes: short questions alone and in small company, and one full batch of each of some widths."""
-    if limits.packs:
+    if limits.packing is not Packing.ONE_A_ROW:
         alone = [(1, width) for width in (16, 24, 32, 40, 48, 56, 64)]
         small = [(rows, 32) for rows in (2, 3, 4, 5, 6, 8, 10)] + [(rows, 64) for rows in (2, 4)]
     else:

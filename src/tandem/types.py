@@ -91,6 +91,15 @@ class EmbedResult(msgspec.Struct, frozen=True):
     times: StageTimes
 
 
+class Packing(StrEnum):
+    """How a device's batches lie: one text a row, padded; several texts in rows of one width; or one row as long as
+    its texts, without padding."""
+
+    ONE_A_ROW = "one-a-row"
+    ROWS = "rows"
+    FLAT = "flat"
+
+
 class TokenBatch(msgspec.Struct, frozen=True):
     """What a device runs: ``ids`` int32 [rows, s] padded on the right, ``lengths`` int32 [n] with 1 <= length <= s.
 

@@ -18,7 +18,7 @@ from tandem.models.description import LayerSpec, NormPlacement, Positions
 from tandem.models.reference import forward
 from tandem.scheduling.base import Group, Item
 from tandem.scheduling.core import SchedulerCore
-from tandem.types import Output, Priority, TokenBatch
+from tandem.types import Output, Packing, Priority, TokenBatch
 from tests.tiny_models import random_weights, tiny
 
 WIDEST = 24
@@ -50,7 +50,7 @@ def test_a_layout_holds_every_text_whole(lengths: list[int], max_width: int) -> 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.data())
 def test_a_plan_holds_its_anchor_within_the_budget(lengths: list[int], data: st.DataObject) -> None:
-    limits = BatchLimits(max_tokens=256, max_width=512, packs=True)
+    limits = BatchLimits(max_tokens=256, max_width=512, packing=Packing.ROWS)
     anchor = data.draw(st.integers(0, len(lengths) - 1))
     ascending = sorted(lengths)
     view = QueueView(ascending, anchor, sum(lengths), data.draw(st.integers(1, 3)), packs=True)
@@ -66,7 +66,7 @@ def test_a_text_does_not_see_its_neighbours(encoder: str, engine: str) -> None:
     description = ENCODERS[encoder]
     weights = random_weights(description)
     backend = BACKENDS.get(engine)(built_model(description, weights), BackendOptions())
-    assert backend.packs
+    assert backend.packing is not Packing.ONE_A_ROW
 
     @settings(max_examples=15)
     @given(lengths_of_texts, st.integers(0, 1000))
@@ -107,14 +107,14 @@ def test_a_row_is_never_wider_than_the_model() -> None:
 
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=400))
 def test_token_rows_are_not_packed_and_keep_the_budget_with_their_padding(lengths: list[int]) -> None:
-    limits = BatchLimits(max_tokens=256, max_width=64, packs=True)
+    limits = BatchLimits(max_tokens=256, max_width=64, packing=Packing.ROWS)
     core = SchedulerCore(MemoryAwarePolicy(limits), 1, limits)
     loop = asyncio.new_event_loop()
     group = Group(len(lengths), loop.create_future(), Priority.NORMAL, Output.TOKENS)
     core.add([Item(group, index, [7] * length, 0) for index, length in enumerate(lengths)], 0.0)
     seen = 0
     while (batch := core.next(0.0)) is not None:
-        arrays = batch.arrays(0, core.row_width)
+        arrays = core.arrays(batch, 0)
         assert arrays.ids.shape[0] == len(batch.items)
         assert len(batch.items) == 1 or arrays.ids.size <= limits.max_tokens
         seen += len(batch.items)

@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tandem.batching import POLICIES, BatchLimits
 from tandem.errors import BackendFailed, DeadlineExceeded
-from tandem.scheduling.base import Batch, Group, Item
+from tandem.scheduling.base import Batch, Group, Item, packing_of
 from tandem.scheduling.core import HANDICAP_S, SchedulerCore
-from tandem.types import Outcome, Output, Priority
+from tandem.types import Outcome, Output, Packing, Priority
 
 LIMITS = BatchLimits(max_tokens=200, max_width=64)
 ROW = np.zeros(2, np.float32)
@@ -34,9 +34,9 @@ class Scheduling(RuleBasedStateMachine):
         self.settled: set[int] = set()
         self.groups: list[list[Item]] = []
 
-    @initialize(policy=st.sampled_from(POLICIES.names()), packs=st.booleans())
-    def begin(self, policy: str, packs: bool) -> None:
-        self.limits = msgspec.structs.replace(LIMITS, packs=packs)
+    @initialize(policy=st.sampled_from(POLICIES.names()), packing=st.sampled_from(Packing))
+    def begin(self, policy: str, packing: Packing) -> None:
+        self.limits = msgspec.structs.replace(LIMITS, packing=packing)
         self.core = SchedulerCore(POLICIES.get(policy)(self.limits), 2, self.limits)
 
     @rule(
@@ -76,10 +76,10 @@ class Scheduling(RuleBasedStateMachine):
         assert batch.items
         assert len({item.group.output for item in batch.items} | {batch.output}) == 1
         assert max(item.length for item in batch.items) <= batch.width
-        packs = self.limits.packs and batch.output is Output.POOLED
+        packs = packing_of(self.limits.packing, batch.output) is not Packing.ONE_A_ROW
         tokens = batch.tokens if packs else len(batch.items) * batch.width
         assert len(batch.items) == 1 or tokens <= LIMITS.max_tokens
-        arrays = batch.arrays(0, self.core.row_width)
+        arrays = self.core.arrays(batch, 0)
         assert [text.tolist() for text in arrays.texts()] == [item.ids for item in batch.items]
         for item in batch.items:
             assert not item.group.departed, "nobody waits for it"

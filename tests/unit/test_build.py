@@ -16,7 +16,7 @@ from tandem.build import build_engine, warm_shapes
 from tandem.config import Settings
 from tandem.engine import Engine
 from tandem.errors import BackendFailed, ConfigError, ModelBroken
-from tandem.types import EmbedRequest, Outcome, Tier
+from tandem.types import EmbedRequest, Outcome, Packing, Tier
 from tests.engines import words, write_word_model
 
 
@@ -125,10 +125,10 @@ def test_asking_for_bf16_where_it_is_not_to_be_had_serves_better(
     assert "bf16 is not to be had here" in caplog.text
 
 
-@pytest.mark.parametrize("packs", [True, False])
+@pytest.mark.parametrize("packing", Packing)
 @pytest.mark.parametrize("max_width", [20, 256, 512, 8192])
-def test_warm_shapes_are_batches_that_may_be(max_width: int, packs: bool) -> None:
-    limits = BatchLimits(max_tokens=1024, max_width=max_width, packs=packs)
+def test_warm_shapes_are_batches_that_may_be(max_width: int, packing: Packing) -> None:
+    limits = BatchLimits(max_tokens=1024, max_width=max_width, packing=packing)
     shapes = warm_shapes(limits)
     assert any(n == 1 for n, _ in shapes), "one question alone is the commonest of all"
     assert all(n >= 1 and width <= max_width and n * width <= 1024 for n, width in shapes)

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.types import Output, Tier, TokenBatch
+from tandem.models.description import EncoderDescription
+from tandem.types import Output, Packing, Tier, TokenBatch
 
 
 class Backend(Protocol):
     """``dims`` is the width of a pooled row, ``hidden`` that of a token's. ``streams`` batches may run at once, each
-    from a thread of its own. ``packs``: pooled batches may hold several texts in a row."""
+    from a thread of its own. ``packing``: how pooled batches should lie; with FLAT, batches for tokens too."""
 
     name: str
     tier: Tier
     dims: int
     hidden: int
     streams: int
-    packs: bool
+    packing: Packing
 
     def run(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Pooled rows [n, dims], not normalised; for ``Output.TOKENS`` [n, s, hidden], where positions past a text's
@@ -55,24 +56,28 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
 
 class GraphModel(msgspec.Struct, frozen=True, kw_only=True):
     """A model for engines that run graphs: the graph for each output, the same object where one serves both, and
-    ``finish``, which makes of its float32 result what ``Backend.run`` returns. ``packs``: a row of a batch may hold
-    several texts."""
+    ``finish``, which makes of its float32 result what ``Backend.run`` returns. ``packing`` as
+    ``Backend.packing``. ``description`` and ``weights`` (``tensor_shapes`` names them): what Tandem built the graphs
+    from, for an engine that lowers the model in its own way; None for a graph that the repository brought."""
 
     graphs: dict[Output, Graph]
     finish: Callable[[NDArray[np.float32], TokenBatch], NDArray[np.float32]]
     dims: int
     hidden: int
-    packs: bool = False
+    packing: Packing = Packing.ONE_A_ROW
+    description: EncoderDescription | None = None
+    weights: Mapping[str, NDArray[Any]] | None = None
 
 
 class BackendOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``threads`` of the device in all, shared by ``streams``. ``kernel_cache``: prepared kernels kept a stream, which
-    bounds the memory that a variety of shapes takes."""
+    bounds the memory that a variety of shapes takes. ``device``: where it runs, as ``cpu`` or ``cuda:0``."""
 
     tier: Tier = Tier.FP32
     threads: int = 1
     streams: int = 1
     kernel_cache: int = 5000
+    device: str = "cpu"
 
 
 def _mask(batch: TokenBatch) -> NDArray[np.int32]:

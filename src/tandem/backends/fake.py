@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.types import Output, Tier, TokenBatch
+from tandem.types import Output, Packing, Tier, TokenBatch
 
 
 class FakeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ class FakeBackend:
 
     name = "fake"
     tier = Tier.FP32
-    packs = False
+    packing = Packing.ONE_A_ROW
 
     def __init__(self, options: FakeOptions | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
         self.options = options or FakeOptions()

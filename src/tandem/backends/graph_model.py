@@ -18,7 +18,7 @@ from tandem.errors import BackendFailed
 from tandem.models.description import EncoderDescription
 from tandem.models.loaded import LoadedModel
 from tandem.models.own_graph import OwnGraph
-from tandem.types import Output, TokenBatch
+from tandem.types import Output, Packing, TokenBatch
 
 
 def graph_model(model: LoadedModel) -> GraphModel:
@@ -42,7 +42,9 @@ def built_model(d: EncoderDescription, weights: Tensors) -> GraphModel:
         finish=finish,
         dims=d.dims,
         hidden=d.hidden,
-        packs=not in_graph,
+        packing=Packing.ONE_A_ROW if in_graph else Packing.ROWS,
+        description=d,
+        weights=weights,
     )
 
 

@@ -35,7 +35,7 @@ class OnnxRuntimeBackend:
         self.dims = model.dims
         self.hidden = model.hidden
         self.streams = options.streams
-        self.packs = model.packs
+        self.packing = model.packing
         self._model = model
         self._options = ort.SessionOptions()
         self._options.intra_op_num_threads = max(1, options.threads // options.streams)

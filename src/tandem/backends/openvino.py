@@ -33,7 +33,7 @@ class OpenVinoBackend:
         self.dims = model.dims
         self.hidden = model.hidden
         self.streams = options.streams
-        self.packs = model.packs
+        self.packing = model.packing
         self._model = model
         self._core = ov.Core()
         self._config = {

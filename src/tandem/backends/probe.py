@@ -91,7 +91,7 @@ def run_job(job: ProbeJob) -> Verdict:
     """Try it in this process: what the child does."""
     model = load_model(ModelFolder(path=Path(job.folder), name=job.name, source="folder"))
     backend = BACKENDS.get(job.backend)(graph_model(model), job.options)
-    batch = probe_batch(model.tokenizer, packs=backend.packs)
+    batch = probe_batch(model.tokenizer, backend.packing)
     reference = reference_rows(model, batch)
     proof = prove(backend, batch, reference)
     why = f"cosine to the reference {proof.cosine:.7f}, {backend.tier} promises {proof.bound}"

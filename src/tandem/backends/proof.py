@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.backends.base import Backend
-from tandem.batching.packing import fill, lay_out, one_a_row
+from tandem.batching.packing import arrange, fill
 from tandem.models.tokenizer import TextTokenizer
-from tandem.types import Tier, TokenBatch
+from tandem.types import Packing, Tier, TokenBatch
 
 # The least cosine to the fp32 reference that a tier's vectors may have. bf16 has 8 bits of mantissa: 6 layers of MiniLM
 # keep 0.99999, 24 layers about 0.9995.
@@ -37,11 +37,11 @@ class Proof(msgspec.Struct, frozen=True):
         return self.cosine >= self.bound
 
 
-def probe_batch(tokenizer: TextTokenizer, *, packs: bool) -> TokenBatch:
-    """The probe texts as they would be served: padded, and where the backend ``packs``, several in a row."""
+def probe_batch(tokenizer: TextTokenizer, packing: Packing) -> TokenBatch:
+    """The probe texts as they would be served: in the backend's own packing."""
     texts = tokenizer.encode(PROBE_TEXTS, truncate=True).ids
     lengths = [len(text) for text in texts]
-    layout = lay_out(lengths, tokenizer.max_tokens) if packs else one_a_row(len(texts), max(lengths))
+    layout = arrange(lengths, packing, max(lengths), tokenizer.max_tokens)
     return TokenBatch(
         ids=fill(layout, texts, tokenizer.pad_id),
         lengths=np.array(lengths, np.int32),

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from tandem.types import Outcome
+from tandem.types import Outcome, Packing
 
 
 class QueueView(msgspec.Struct, frozen=True):
@@ -69,8 +69,8 @@ class BatchPolicy(Protocol):
 class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What a batch may be: ``max_tokens`` tokens, ``max_bytes`` of predicted activations at ``bytes_per_token`` and
     ``bytes_per_square`` (attention scores: for each token, times the row's width). A single text over either limit
-    still runs, alone. ``max_width`` is the model's longest text: rounding up never passes it. ``packs``:
-    the device takes several texts in a row, where rows and not tokens are asked for.
+    still runs, alone. ``max_width`` is the model's longest text: rounding up never passes it. ``packing``:
+    how the device wants its texts.
     """
 
     max_tokens: int
@@ -78,7 +78,7 @@ class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int = 1 << 62
     bytes_per_token: float = 0.0
     bytes_per_square: float = 0.0
-    packs: bool = False
+    packing: Packing = Packing.ONE_A_ROW
 
     def room(self, width: int) -> int:
         """How many tokens fit into rows of ``width``."""

@@ -9,6 +9,7 @@ scores between texts in a row, computed and thrown away: 3 % in a row of 64. In 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 import msgspec
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from tandem.batching.base import BatchLimits, Plan, QueueView
 from tandem.batching.shapes import floor_rows, round_width
+from tandem.types import Packing
 
 # Attention's share of a token's cost grows with the row: by as much as the rest at about this width.
 _DOUBLING_WIDTH = 1500
@@ -49,6 +51,24 @@ def fill(layout: Layout, texts: Iterable[Sequence[int]], pad_id: int) -> NDArray
     for text, start in zip(texts, layout.starts, strict=True):
         flat[start : start + len(text)] = text
     return flat.reshape(layout.rows, layout.width)
+
+
+def flat(lengths: Sequence[int]) -> Layout:
+    """All texts in one row, one after the other, without padding."""
+    ends = list(accumulate(lengths))
+    return Layout(ends[-1], 1, [0, *ends[:-1]])
+
+
+def arrange(lengths: Sequence[int], packing: Packing, width: int, max_width: int) -> Layout:
+    """The layout of a batch. ``width``: of its rows where each text has one; ``max_width``: the widest that the model
+    takes."""
+    match packing:
+        case Packing.FLAT:
+            return flat(lengths)
+        case Packing.ROWS:
+            return lay_out(lengths, max_width)
+        case Packing.ONE_A_ROW:
+            return one_a_row(len(lengths), width)
 
 
 def lay_out(lengths: Sequence[int], max_width: int) -> Layout:

@@ -32,12 +32,11 @@ def cut_batches(
 
     As in the engine's shell, as many batches run as the backend has streams, and a full one is handed over ahead.
     """
-    slots, limits = backend.streams, batch_limits(settings, model, packs=backend.packs)
+    slots, limits = backend.streams, batch_limits(settings, model, backend.packing)
     core = SchedulerCore(POLICIES.get(settings.policy)(limits), slots, limits)
     loop = asyncio.new_event_loop()
     try:
-        pad_id, width = model.tokenizer.pad_id, core.row_width
-        return [batch.arrays(pad_id, width) for batch in _drive(core, loop, requests, callers, slots)]
+        return [core.arrays(batch, model.tokenizer.pad_id) for batch in _drive(core, loop, requests, callers, slots)]
     finally:
         loop.close()
 

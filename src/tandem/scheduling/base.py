@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.batching.packing import fill, lay_out, one_a_row
-from tandem.types import Output, Priority, TokenBatch, TokenIds
+from tandem.batching.packing import arrange, fill
+from tandem.types import Output, Packing, Priority, TokenBatch, TokenIds
 
 
 class Group:
@@ -69,6 +69,11 @@ class Item:
         self.taken = False
 
 
+def packing_of(packing: Packing, output: Output) -> Packing:
+    """The packing of a device's batches for that output: rows of several texts are for pooled output alone."""
+    return Packing.ONE_A_ROW if output is Output.TOKENS and packing is Packing.ROWS else packing
+
+
 class Batch(msgspec.Struct, frozen=True):
     """Items that run together; padded to ``width`` tokens, where rows are not packed."""
 
@@ -88,13 +93,10 @@ class Batch(msgspec.Struct, frozen=True):
             Batch(self.items[middle:], self.width, self.output),
         )
 
-    def arrays(self, pad_id: int, max_width: int | None) -> TokenBatch:
-        """What a device runs. ``max_width``: the widest row, for a device whose rows hold several texts; else None."""
+    def arrays(self, pad_id: int, packing: Packing, max_width: int) -> TokenBatch:
+        """What a device of that packing runs. ``max_width``: the widest row that the model takes."""
         lengths = [item.length for item in self.items]
-        if max_width is not None and self.output is Output.POOLED:
-            layout = lay_out(lengths, max_width)
-        else:
-            layout = one_a_row(len(lengths), self.width)
+        layout = arrange(lengths, packing_of(packing, self.output), self.width, max_width)
         skips = [item.skip for item in self.items]
         return TokenBatch(
             ids=fill(layout, (item.ids for item in self.items), pad_id),

@@ -17,10 +17,10 @@ import msgspec
 
 from tandem.batching.base import BatchLimits, BatchPolicy, QueueView
 from tandem.errors import BackendFailed, DeadlineExceeded, TandemError
-from tandem.scheduling.base import Batch, Group, Item
+from tandem.scheduling.base import Batch, Group, Item, packing_of
 from tandem.scheduling.cost_model import CostModel
 from tandem.scheduling.window import Window
-from tandem.types import Outcome, Output, Priority
+from tandem.types import Outcome, Output, Packing, Priority, TokenBatch
 
 # Seconds that a class stands behind critical. Background waits long, not for ever.
 HANDICAP_S = {Priority.CRITICAL: 0.0, Priority.NORMAL: 1.0, Priority.BACKGROUND: 15.0}
@@ -57,10 +57,10 @@ class SchedulerCore:
             before += item.length * token_s
             self._windows[item.group.output].add(item)
 
-    @property
-    def row_width(self) -> int | None:
-        """The widest row where rows hold several texts; None where each text has a row."""
-        return self._limits.max_width if self._limits and self._limits.packs else None
+    def arrays(self, batch: Batch, pad_id: int) -> TokenBatch:
+        """What the device runs."""
+        limits = self._limits
+        return batch.arrays(pad_id, limits.packing if limits else Packing.ONE_A_ROW, limits.max_width if limits else 0)
 
     @property
     def full(self) -> bool:
@@ -95,7 +95,7 @@ class SchedulerCore:
             free_slots=max(1, free_slots),
             slots=self._slots,
             running_tokens=self._running_tokens,
-            packs=self.row_width is not None and output is Output.POOLED,
+            packs=self._packing(output) is not Packing.ONE_A_ROW,
         )
         plan = self._policy.plan(view, now)
         if self._limits is not None:
@@ -143,6 +143,9 @@ class SchedulerCore:
         tokens += sum(batch.tokens for batch in self._again)
         seconds = (tokens + self._running_tokens) * self.cost.token_s / self._slots
         return Backlog(texts, tokens, seconds)
+
+    def _packing(self, output: Output) -> Packing:
+        return packing_of(self._limits.packing, output) if self._limits else Packing.ONE_A_ROW
 
     def _most_urgent(self) -> Output | None:
         waiting = [output for output, window in self._windows.items() if window.anchor() is not None]

@@ -119,7 +119,7 @@ class SchedulerLoop:
             if batch is None:
                 return
             try:
-                self._worker.submit(batch.arrays(self._pad_id, self.core.row_width), self._on_done(batch))
+                self._worker.submit(self.core.arrays(batch, self._pad_id), self._on_done(batch))
             except BaseException as error:
                 # Out of memory, say. Its slot stays free.
                 self.core.abandon(batch, BackendFailed(f"a batch could not be handed over: {error!r}"))

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from tandem.backends.fake import FakeBackend
 from tandem.backends.proof import BOUNDS, PROBE_TEXTS, probe_batch, prove, smallest_cosine
-from tandem.types import Tier, TokenBatch
+from tandem.types import Packing, Tier, TokenBatch
 from tests.engines import MAX_TOKENS, text_tokenizer
 
 RNG = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def test_zeros_prove_nothing() -> None:
 
 
 def test_a_backend_holds_its_tiers_promise_or_not() -> None:
-    backend, batch = FakeBackend(), probe_batch(text_tokenizer(), packs=False)
+    backend, batch = FakeBackend(), probe_batch(text_tokenizer(), Packing.ONE_A_ROW)
     right = backend.run(batch)
     assert prove(backend, batch, right).holds
     noisy = right + 0.01 * np.abs(right).max() * RNG.standard_normal(right.shape).astype(np.float32)
@@ -49,7 +49,7 @@ def test_a_backend_holds_its_tiers_promise_or_not() -> None:
 
 
 def test_the_probe_batch_has_padding_a_long_text_and_other_scripts() -> None:
-    batch: TokenBatch = probe_batch(text_tokenizer(), packs=False)
+    batch: TokenBatch = probe_batch(text_tokenizer(), Packing.ONE_A_ROW)
     assert len(batch.lengths) == len(PROBE_TEXTS)
     assert batch.lengths.min() < batch.lengths.max() <= MAX_TOKENS
     assert not all(text.isascii() for text in PROBE_TEXTS)

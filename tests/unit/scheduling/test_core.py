@@ -13,7 +13,7 @@ from tandem.batching.memory_aware import MemoryAwarePolicy
 from tandem.errors import BackendFailed, DeadlineExceeded, Draining, TandemError
 from tandem.scheduling.base import Batch, Group, Item
 from tandem.scheduling.core import HANDICAP_S, SchedulerCore
-from tandem.types import Outcome, Output, Priority
+from tandem.types import Outcome, Output, Packing, Priority
 
 LIMITS = BatchLimits(max_tokens=256, max_width=64)
 ROW = np.zeros(4, np.float32)
@@ -288,14 +288,14 @@ def test_no_policy_can_starve_lose_or_overfill(ask: Ask, plan: tuple[int, ...]) 
 def test_a_batch_packs_ids_lengths_and_skips(ask: Ask) -> None:
     one, two = ask(2, 3)
     two.skip = 1
-    packed = Batch([one, two], 4, Output.TOKENS).arrays(0, None)
+    packed = Batch([one, two], 4, Output.TOKENS).arrays(0, Packing.ONE_A_ROW, 4)
     assert packed.ids.tolist() == [[7, 7, 0, 0], [7, 7, 7, 0]]
     assert packed.ids.dtype == packed.lengths.dtype == np.int32
     assert packed.lengths.tolist() == [2, 3]
     assert packed.skips is not None
     assert packed.skips.tolist() == [0, 1]
     assert packed.output is Output.TOKENS
-    assert Batch([one], 2, Output.POOLED).arrays(0, None).skips is None
+    assert Batch([one], 2, Output.POOLED).arrays(0, Packing.ONE_A_ROW, 4).skips is None
 
 
 def test_a_group_ends_once(ask: Ask) -> None:
