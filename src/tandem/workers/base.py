@@ -9,25 +9,64 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.types import Outcome, TokenBatch
+from tandem.backends.base import Backend
+from tandem.types import Outcome, Packing, Tier, TokenBatch
 
 
 class Done(msgspec.Struct, frozen=True):
-    """How a batch ended: ``rows`` float32 [n, dims] ([n, s, hidden] for tokens), or None and ``error``, a sentence."""
+    """How a batch ended: ``rows`` float32 [n, dims] (ids' shape and [hidden] for tokens), or None and ``error``, a
+    sentence. ``lost``: the device went down with the batch, which says little of the batch: it may be run elsewhere."""
 
     outcome: Outcome
     rows: NDArray[np.float32] | None = None
     error: str | None = None
+    lost: bool = False
+
+
+class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the rest must know of a worker's backend; the fields are ``Backend``'s."""
+
+    backend: str
+    tier: Tier
+    dims: int
+    hidden: int
+    streams: int
+    packing: Packing
+
+
+def facts_of(backend: Backend) -> DeviceFacts:
+    return DeviceFacts(
+        backend=backend.name,
+        tier=backend.tier,
+        dims=backend.dims,
+        hidden=backend.hidden,
+        streams=backend.streams,
+        packing=backend.packing,
+    )
 
 
 class Worker(Protocol):
-    """Takes batches, calls back when each has ended. It never raises for a batch: a failure is a ``Done``."""
+    """Takes batches, calls back when each has ended. It never raises for a batch: a failure is a ``Done``.
+
+    ``slots``: batches that it computes side by side. ``facts``: of its backend, the same after a restart.
+    """
 
     device_id: str
     slots: int
+    facts: DeviceFacts
 
     def submit(self, batch: TokenBatch, on_done: Callable[[Done], None]) -> None:
         """Queue a batch; ``on_done`` is called once, from any thread."""
+        ...
+
+    def watch(self, listener: Callable[[bool, str], None]) -> None:
+        """Tell ``listener(up, why)`` when the device goes down and when it is back, from any thread. One listener. A
+        device that is down answers ``submit`` with a lost batch."""
+        ...
+
+    def empty(self, shape: tuple[int, ...]) -> NDArray[np.int32]:
+        """An array for a batch's ids, in memory that the device reads without copying it first. It goes back to where
+        it came from by itself, once nobody holds it. Its content is undefined."""
         ...
 
     def close(self) -> None:

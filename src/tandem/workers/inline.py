@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tandem.backends.base import Backend
 from tandem.clock import Clock
 from tandem.types import Outcome, Output, TokenBatch
-from tandem.workers.base import Done
+from tandem.workers.base import Done, facts_of
 
 log = logging.getLogger("tandem.workers")
 
@@ -29,6 +29,7 @@ class InlineWorker:
     def __init__(self, backend: Backend, clock: Clock, device_id: str = "cpu") -> None:
         self.device_id = device_id
         self.slots = backend.streams
+        self.facts = facts_of(backend)
         self._backend = backend
         self._clock = clock
         self._inbox: SimpleQueue[_Job | None] = SimpleQueue()
@@ -47,6 +48,12 @@ class InlineWorker:
                 return
         now = self._clock.now()
         on_done(Done(self._outcome(batch, now, False), error="the device is closed"))
+
+    def watch(self, listener: Callable[[bool, str], None]) -> None:
+        """Never: a device of this process goes down with it."""
+
+    def empty(self, shape: tuple[int, ...]) -> NDArray[np.int32]:
+        return np.empty(shape, np.int32)
 
     def close(self) -> None:
         with self._closing:
