@@ -64,6 +64,11 @@ class Worker(Protocol):
         device that is down answers ``submit`` with a lost batch."""
         ...
 
+    def restart(self, why: str) -> None:
+        """The device's answers are bad: begin anew, if the worker can. What runs is answered as lost. Returns at
+        once; ``watch``'s listener hears of the rest."""
+        ...
+
     def empty(self, shape: tuple[int, ...]) -> NDArray[np.int32]:
         """An array for a batch's ids, in memory that the device reads without copying it first. It goes back to where
         it came from by itself, once nobody holds it. Its content is undefined."""

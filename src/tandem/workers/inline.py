@@ -52,6 +52,9 @@ class InlineWorker:
     def watch(self, listener: Callable[[bool, str], None]) -> None:
         """Never: a device of this process goes down with it."""
 
+    def restart(self, why: str) -> None:
+        """It can not: only a process of its own can be ended."""
+
     def empty(self, shape: tuple[int, ...]) -> NDArray[np.int32]:
         return np.empty(shape, np.int32)
 
