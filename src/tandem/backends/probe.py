@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from tandem import __version__
 from tandem.backends import BACKENDS, BackendOptions
+from tandem.backends.child_process import command, environment, how_it_ended, leave_no_core
 from tandem.backends.cpu import CpuInfo
 from tandem.backends.graph_model import graph_model
 from tandem.backends.proof import PROBE_TEXTS, probe_batch, prove
@@ -37,7 +37,7 @@ log = logging.getLogger("tandem.backends")
 
 # Loading and running a 2 GB model on a slow disk takes a minute; a child that hangs is ended.
 _TIMEOUT_S = 300.0
-_COMMAND = (sys.executable, "-P", "-m", "tandem.backends.probe")
+_COMMAND = command("tandem.backends.probe")
 
 
 class ProbeJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,21 +107,18 @@ def reference_rows(model: LoadedModel, batch: TokenBatch) -> NDArray[np.float32]
     return BACKENDS.get(engine)(graph_model(model), BackendOptions()).run(batch)
 
 
-def in_child(job: ProbeJob, command: Sequence[str] = _COMMAND, timeout_s: float = _TIMEOUT_S) -> Verdict:
+def in_child(job: ProbeJob, arguments: Sequence[str] = _COMMAND, timeout_s: float = _TIMEOUT_S) -> Verdict:
     """Try a job in a child process, which may end in any way it likes."""
-    # The package is where it is for us; the folder that the user happens to stand in is no place for modules (-P).
-    places = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     try:
         child = subprocess.run(
-            command, input=msgspec.json.encode(job), capture_output=True, timeout=timeout_s, env=environment
+            arguments, input=msgspec.json.encode(job), capture_output=True, timeout=timeout_s, env=environment()
         )
     except subprocess.TimeoutExpired:
         return Verdict(ok=False, why=f"gave no answer in {timeout_s:g} s")
     except OSError as error:
         return Verdict(ok=False, why=f"could not be tried: {error}")
     if child.returncode < 0:
-        return Verdict(ok=False, why=f"was ended by {_signal(-child.returncode)}")
+        return Verdict(ok=False, why=how_it_ended(child.returncode) + _cause(child.returncode))
     try:
         return msgspec.json.decode(child.stdout, type=Verdict)
     except msgspec.DecodeError:
@@ -129,13 +126,10 @@ def in_child(job: ProbeJob, command: Sequence[str] = _COMMAND, timeout_s: float 
         return Verdict(ok=False, why=f"failed: {lines[-1] if lines else f'exit code {child.returncode}'}")
 
 
-def _signal(number: int) -> str:
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-    cause = "most likely for want of memory" if name == "SIGKILL" else "it does not suit this CPU"
-    return f"{name}: {cause}"
+def _cause(returncode: int) -> str:
+    if -returncode not in set(signal.Signals):
+        return ""
+    return ": most likely for want of memory" if -returncode == signal.SIGKILL else ": it does not suit this CPU"
 
 
 def _place(job: ProbeJob, cpu: CpuInfo, fingerprint: str, cache: Path | None) -> Path | None:
@@ -170,21 +164,13 @@ def _keep(file: Path, verdict: Verdict) -> None:
         log.warning("the probe's verdict was not kept, the next start will probe again: %s", error)
 
 
-def _leave_no_core() -> None:
-    """A crash is one of the answers; its memory image in the user's folder is not."""
-    with suppress(ImportError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def main() -> int:
     """The child: a job on standard input, a verdict on standard output."""
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=ProbeJob)
     # Engines print to standard output as they please; the verdict must stand there alone.
     answer = os.dup(1)
     os.dup2(2, 1)
-    _leave_no_core()
+    leave_no_core()
     try:
         verdict = run_job(job)
     except (TandemError, RuntimeError, ImportError, MemoryError) as error:
