@@ -14,13 +14,15 @@
     │   ├── Draining                the process is shutting down
     │   ├── NotReady                the model is still being loaded or its device failed
     │   ├── DeadlineExceeded        the request's own deadline passed
-    │   └── BackendFailed           a forward pass failed
+    │   ├── BackendFailed           a forward pass failed
+    │   └── MemoryExhausted         a budget of memory can not hold what was asked
     ├── ModelError                  the model's files
     │   ├── ModelNotFound           no source has it
     │   ├── ModelBroken             a file is missing, truncated or has the wrong hash
     │   ├── ModelUnsupported        an architecture or module that Tandem does not build
     │   └── DownloadFailed          a source has it but the transfer failed
     ├── ConfigError                 a setting is unknown or out of range
+    ├── MemoryFault                 a block of memory was misused, or a pool's books disagree: a bug
     └── JobError                    a bulk job can not go on (input unreadable, disk full)
 
 The HTTP server maps this tree to status codes in one table (``server/errors.py``), the command line to exit codes.
@@ -112,6 +114,10 @@ class BackendFailed(ServiceError):
     """A forward pass failed."""
 
 
+class MemoryExhausted(ServiceError):
+    """A budget of memory, or the system, can not hold what was asked; the message has size, use and budget."""
+
+
 class ModelError(TandemError):
     """Something about a model's files."""
 
@@ -134,6 +140,10 @@ class DownloadFailed(ModelError):
 
 class ConfigError(TandemError):
     """A setting is unknown, of the wrong type or out of range."""
+
+
+class MemoryFault(TandemError):
+    """A block was given back twice or to another pool, or a pool's books disagree. A bug, not a condition."""
 
 
 class JobError(TandemError):
