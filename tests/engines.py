@@ -25,7 +25,8 @@ from tandem.engine import Engine, EngineOptions
 from tandem.intake import ModelInfo
 from tandem.models.tokenizer import TextTokenizer, TokenizerOptions
 from tandem.models.weight_names import TABLES, source_of
-from tandem.scheduling.core import SchedulerCore
+from tandem.scheduling.core import single
+from tandem.scheduling.device import DeviceOptions
 from tandem.scheduling.loop import SchedulerLoop
 from tandem.types import EmbedRequest, EmbedResult, Outcome, Output, Packing, Tier, TokenBatch
 from tandem.workers.inline import InlineWorker
@@ -127,8 +128,8 @@ def make_loop(
     observer: Callable[[Outcome], None] = lambda outcome: None,
 ) -> SchedulerLoop:
     clock = clock or SystemClock()
-    core = SchedulerCore(POLICIES.get(policy)(LIMITS), device.streams, LIMITS)
-    return SchedulerLoop(core, InlineWorker(device, clock), clock, 0, observer)
+    core = single(POLICIES.get(policy)(LIMITS), DeviceOptions(slots=device.streams, limits=LIMITS))
+    return SchedulerLoop(core, [InlineWorker(device, clock)], clock, 0, observer)
 
 
 def make_engine(

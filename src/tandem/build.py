@@ -22,7 +22,8 @@ from tandem.models.catalog import look_up, names_of
 from tandem.models.loaded import LoadedModel, load_model
 from tandem.models.progress import Progress
 from tandem.models.resolve import find_model
-from tandem.scheduling.core import SchedulerCore
+from tandem.scheduling.core import single
+from tandem.scheduling.device import DeviceOptions
 from tandem.scheduling.loop import SchedulerLoop
 from tandem.types import Outcome, Packing, Tier
 from tandem.workers.inline import InlineWorker
@@ -117,17 +118,18 @@ def build_engine(
     model = load_model(folder)
     backend, device = build_backend(settings, model)
     limits = batch_limits(settings, model, backend.packing)
-    core = SchedulerCore(make_policy(limits), backend.streams, limits)
+    options = DeviceOptions(slots=backend.streams, limits=limits)
+    core = single(make_policy(limits), options)
     worker = InlineWorker(backend, clock)
-    loop = SchedulerLoop(core, worker, clock, model.tokenizer.pad_id, observer or _unobserved)
-    options = EngineOptions(
+    loop = SchedulerLoop(core, [worker], clock, model.tokenizer.pad_id, observer or _unobserved)
+    engine_options = EngineOptions(
         max_concurrent_requests=settings.max_concurrent_requests,
         max_queue_s=settings.max_queue_s,
         auto_truncate=settings.auto_truncate,
         tokenizer_threads=settings.tokenizer_threads,
-        warm_shapes=warm_shapes(limits) if settings.warm else (),
+        warm_shapes=(warm_shapes(limits),) if settings.warm else (),
     )
-    return Engine(model_info(settings, model, backend, device), model.tokenizer, loop, clock, options)
+    return Engine(model_info(settings, model, backend, device), model.tokenizer, loop, clock, engine_options)
 
 
 def batch_limits(settings: Settings, model: LoadedModel, packing: Packing) -> BatchLimits:

@@ -29,13 +29,13 @@ QUEUE_SHARE = {Priority.CRITICAL: 2.0, Priority.NORMAL: 1.0, Priority.BACKGROUND
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``max_queue_s``: the longest predicted wait that a normal request is accepted with. ``warm_shapes``: (n, s) of
-    the batches that ``start`` runs."""
+    the batches that ``start`` runs, for each device."""
 
     max_concurrent_requests: int = 1024
     max_queue_s: float = 30.0
     auto_truncate: bool = True
     tokenizer_threads: int = 2
-    warm_shapes: tuple[tuple[int, int], ...] = ()
+    warm_shapes: tuple[tuple[tuple[int, int], ...], ...] = ()
 
 
 class Engine:

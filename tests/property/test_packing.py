@@ -17,7 +17,8 @@ from tandem.batching.packing import lay_out, plan_packed
 from tandem.models.description import LayerSpec, NormPlacement, Positions
 from tandem.models.reference import forward
 from tandem.scheduling.base import Group, Item
-from tandem.scheduling.core import SchedulerCore
+from tandem.scheduling.core import single
+from tandem.scheduling.device import DeviceOptions
 from tandem.types import Output, Packing, Priority, TokenBatch
 from tests.tiny_models import random_weights, tiny
 
@@ -108,13 +109,14 @@ def test_a_row_is_never_wider_than_the_model() -> None:
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=400))
 def test_token_rows_are_not_packed_and_keep_the_budget_with_their_padding(lengths: list[int]) -> None:
     limits = BatchLimits(max_tokens=256, max_width=64, packing=Packing.ROWS)
-    core = SchedulerCore(MemoryAwarePolicy(limits), 1, limits)
+    core = single(MemoryAwarePolicy(limits), DeviceOptions(limits=limits))
     loop = asyncio.new_event_loop()
     group = Group(len(lengths), loop.create_future(), Priority.NORMAL, Output.TOKENS)
     core.add([Item(group, index, [7] * length, 0) for index, length in enumerate(lengths)], 0.0)
     seen = 0
-    while (batch := core.next(0.0)) is not None:
-        arrays = core.arrays(batch, 0)
+    device = core.devices[0]
+    while (batch := core.next(device, 0.0)) is not None:
+        arrays = device.arrays(batch, 0)
         assert arrays.ids.shape[0] == len(batch.items)
         assert len(batch.items) == 1 or arrays.ids.size <= limits.max_tokens
         seen += len(batch.items)

@@ -14,7 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tandem.batching import POLICIES, BatchLimits
 from tandem.errors import BackendFailed, DeadlineExceeded
 from tandem.scheduling.base import Batch, Group, Item, packing_of
-from tandem.scheduling.core import HANDICAP_S, SchedulerCore
+from tandem.scheduling.core import PATIENCE_S, SchedulerCore, drop, single
+from tandem.scheduling.cost_model import Cost
+from tandem.scheduling.device import Device, DeviceOptions
+from tandem.scheduling.dispatch import DISPATCHERS
 from tandem.types import Outcome, Output, Packing, Priority
 
 LIMITS = BatchLimits(max_tokens=200, max_width=64)
@@ -23,21 +26,35 @@ POISON = -1
 
 
 class Scheduling(RuleBasedStateMachine):
-    """Callers, two devices that run batches in any order, and a clock, all of them hypothesis'."""
+    """Callers, up to three devices of any speed that run batches in any order, go down and come back, and a clock, all
+    of them hypothesis'."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.now = 0.0
         self.waiting: dict[int, Item] = {}
-        self.running: list[Batch] = []
+        self.running: list[tuple[Device, Batch]] = []
         self.settled: set[int] = set()
         self.groups: list[list[Item]] = []
+        self.losses = 0
 
-    @initialize(policy=st.sampled_from(POLICIES.names()), packing=st.sampled_from(Packing))
-    def begin(self, policy: str, packing: Packing) -> None:
-        self.limits = msgspec.structs.replace(LIMITS, packing=packing)
-        self.core = SchedulerCore(POLICIES.get(policy)(self.limits), 2, self.limits)
+    @initialize(
+        policy=st.sampled_from(POLICIES.names()),
+        dispatcher=st.sampled_from(DISPATCHERS.names()),
+        devices=st.lists(
+            st.tuples(st.sampled_from(Packing), st.integers(1, 2), st.sampled_from([1e-3, 1e-4, 1e-6])),
+            min_size=1,
+            max_size=3,
+        ),
+    )
+    def begin(self, policy: str, dispatcher: str, devices: list[tuple[Packing, int, float]]) -> None:
+        made = []
+        for index, (packing, slots, token_s) in enumerate(devices):
+            limits = msgspec.structs.replace(LIMITS, packing=packing)
+            options = DeviceOptions(id=str(index), slots=slots, limits=limits, prior=Cost(10 * token_s, token_s))
+            made.append(Device(POLICIES.get(policy)(limits), options))
+        self.core = SchedulerCore(made, DISPATCHERS.get(dispatcher)())
 
     @rule(
         rows=st.lists(st.tuples(st.integers(1, 80), st.integers(0, 19)), min_size=1, max_size=12),
@@ -63,41 +80,63 @@ class Scheduling(RuleBasedStateMachine):
     def leave(self, data: st.DataObject) -> None:
         items = data.draw(st.sampled_from(self.groups))
         items[0].group.future.cancel()
-        self.core.drop(items)
+        drop(items)
 
-    @precondition(lambda self: len(self.running) < 3)
-    @rule(free=st.integers(1, 3))
-    def cut(self, free: int) -> None:
+    @rule()
+    def cut(self) -> None:
         some_wait = any(not self.over(item) for item in self.waiting.values())
-        batch = self.core.next(self.now, free)
-        if batch is None:
-            assert not some_wait, "a text waits and nothing runs"
-            return
+        some_up = any(device.up for device in self.core.devices)
+        for device, batch in self.core.batches(self.now):
+            self.check(device, batch)
+            self.running.append((device, batch))
+        assert self.running or not (some_wait and some_up), "a text waits and nothing runs"
+
+    def check(self, device: Device, batch: Batch) -> None:
+        assert device.up
         assert batch.items
+        assert device.limits is not None
         assert len({item.group.output for item in batch.items} | {batch.output}) == 1
         assert max(item.length for item in batch.items) <= batch.width
-        packs = packing_of(self.limits.packing, batch.output) is not Packing.ONE_A_ROW
+        packs = packing_of(device.limits.packing, batch.output) is not Packing.ONE_A_ROW
         tokens = batch.tokens if packs else len(batch.items) * batch.width
         assert len(batch.items) == 1 or tokens <= LIMITS.max_tokens
-        arrays = self.core.arrays(batch, 0)
+        arrays = device.arrays(batch, 0)
         assert [text.tolist() for text in arrays.texts()] == [item.ids for item in batch.items]
         for item in batch.items:
             assert not item.group.departed, "nobody waits for it"
             assert item.group.deadline_s is None or self.now < item.group.deadline_s
             del self.waiting[id(item)]
-        self.running.append(batch)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def goes_down(self, data: st.DataObject) -> None:
+        """With all that it runs."""
+        device = self.running[data.draw(st.integers(0, len(self.running) - 1))][0]
+        mine = [pair for pair in self.running if pair[0] is device]
+        self.core.set_up(device, False, self.now)
+        self.losses += 1
+        for pair in mine:
+            self.running.remove(pair)
+            self.waiting |= {id(item): item for item in pair[1].items}
+            self.core.lost(*pair, BackendFailed("it went down"))
+
+    @rule()
+    def all_come_back(self) -> None:
+        for device in self.core.devices:
+            if not device.up:
+                self.core.set_up(device, True, self.now)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def end(self, data: st.DataObject) -> None:
-        batch = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
+        device, batch = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
         ok = not any(POISON in item.ids for item in batch.items)
         n, padded = len(batch.items), len(batch.items) * batch.width
-        self.core.finish(batch, Outcome("cpu", n, batch.tokens, padded, padded, self.now, self.now + 0.01, ok))
+        outcome = Outcome(device.id, n, batch.tokens, padded, padded, self.now, self.now + 0.01, ok)
+        self.core.finish(device, batch, outcome)
         if not ok:
-            if n > 1:
-                self.waiting |= {id(item): item for item in batch.items}
-            self.core.failed(batch, BackendFailed("poison"))
+            self.waiting |= {id(item): item for item in batch.items}
+            self.core.failed(device, batch, BackendFailed("poison"))
             return
         for item in batch.items:
             assert id(item) not in self.settled, "computed twice"
@@ -119,8 +158,9 @@ class Scheduling(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "core"):
             return
+        self.all_come_back()
         for _ in range(10_000):
-            self.cut_all()
+            self.cut()
             if not self.running:
                 break
             while self.running:
@@ -131,7 +171,7 @@ class Scheduling(RuleBasedStateMachine):
             error = None if group.future.cancelled() else group.future.exception()
             poisoned = any(POISON in item.ids for item in items)
             if isinstance(error, BackendFailed):
-                assert poisoned, "failed by someone else's text"
+                assert poisoned or self.losses > 2, "failed by someone else's text"
             elif error is None and not group.future.cancelled():
                 assert not poisoned
                 assert all(row is not None for row in group.rows)
@@ -140,13 +180,6 @@ class Scheduling(RuleBasedStateMachine):
         assert self.core.backlog().queued_texts == 0
         assert self.core.backlog().predicted_s == 0.0
         self.loop.close()
-
-    def cut_all(self) -> None:
-        while len(self.running) < 3:
-            before = len(self.running)
-            self.cut(1)
-            if len(self.running) == before:
-                return
 
 
 class _First:
@@ -169,20 +202,20 @@ TestScheduling = Scheduling.TestCase
 )
 def test_the_one_whose_turn_it_is_is_in_the_batch(lengths: list[int], priorities: list[Priority]) -> None:
     loop = asyncio.new_event_loop()
-    core = SchedulerCore(POLICIES.get("memory_aware")(LIMITS), limits=LIMITS)
+    core = single(POLICIES.get("memory_aware")(LIMITS), DeviceOptions(limits=LIMITS))
     waiting: list[Item] = []
     for at, (length, priority) in enumerate(zip(lengths, priorities, strict=False)):
         group = Group(1, loop.create_future(), priority, Output.POOLED)
         item = Item(group, 0, [7] * length, 0)
         core.add([item], at * 0.1)
-        assert item.rank == pytest.approx(at * 0.1 + HANDICAP_S[priority])
+        assert item.rank == pytest.approx(at * 0.1 + PATIENCE_S * (1 + priority))
         waiting.append(item)
     while waiting:
         first = min(waiting, key=_turn)
-        batch = core.next(0.0)
+        batch = core.next(core.devices[0], 0.0)
         assert batch is not None
         assert first in batch.items
         for item in batch.items:
             waiting.remove(item)
-    assert core.next(0.0) is None
+    assert core.next(core.devices[0], 0.0) is None
     loop.close()

@@ -304,7 +304,7 @@ async def test_closing_while_texts_are_tokenized_answers() -> None:
 
 async def test_start_runs_the_common_shapes() -> None:
     device = Device()
-    engine = make_engine(device, EngineOptions(warm_shapes=((1, 8), (4, 16))))
+    engine = make_engine(device, EngineOptions(warm_shapes=(((1, 8), (4, 16)),)))
     await engine.start()
     assert {batch.ids.shape for batch in device.batches} == {(1, 8), (4, 16)}
     await engine.close()

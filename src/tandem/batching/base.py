@@ -7,6 +7,7 @@ starves; and it is cut to the memory budget, so nothing a policy learns can run 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,20 +15,25 @@ import msgspec
 
 from tandem.types import Outcome, Packing
 
+# Under this many tokens a batch is not split for a second device: what it saves is less than the second fixed cost.
+MIN_SHARE_TOKENS = 96
+
 
 class QueueView(msgspec.Struct, frozen=True):
     """What waits: ``lengths`` in tokens, ascending; ``anchor``, the place in it of the text whose turn it is;
-    ``total_tokens``, their sum; ``running_tokens``, those in batches under way; ``slots``, batches that devices compute
-    side by side, and ``free_slots``, how many of them are free, at least 1. ``packs``: a row takes several texts, and
-    tokens count without padding; else each text has a row, and padding counts.
+    ``total_tokens``, their sum; ``running_tokens``, those in batches under way; ``slots``, batches computed side by
+    side, and ``free_slots``, how many of them are free, at least 1. Of several devices, both count in slots as fast as
+    the one that asks. ``most_tokens``: the batch should not be larger, whatever it might share. ``packs``: a row takes
+    several texts, and tokens count without padding; else each text has a row, and padding counts.
     """
 
     lengths: Sequence[int]
     anchor: int
     total_tokens: int
-    free_slots: int = 1
-    slots: int = 1
+    free_slots: float = 1
+    slots: float = 1
     running_tokens: int = 0
+    most_tokens: int = 1 << 62
     packs: bool = False
 
     @property
@@ -38,8 +44,10 @@ class QueueView(msgspec.Struct, frozen=True):
         ends finds a batch worth its fixed cost. Taking all that waits instead, batches alternate between huge and
         tiny (14 texts against 21 with 64 callers on two slots)."""
         if self.running_tokens:
-            return -(-(self.total_tokens + self.running_tokens) // (self.slots + 1))
-        return -(-self.total_tokens // self.free_slots)
+            share = math.ceil((self.total_tokens + self.running_tokens) / (self.slots + 1))
+        else:
+            share = math.ceil(self.total_tokens / self.free_slots)
+        return min(max(MIN_SHARE_TOKENS, share), self.most_tokens)
 
 
 class Plan(msgspec.Struct, frozen=True):

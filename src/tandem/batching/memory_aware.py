@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from tandem.batching.base import BatchLimits, Plan, QueueView
-from tandem.batching.packing import MIN_SHARE_TOKENS, plan_packed
+from tandem.batching.packing import plan_packed
 from tandem.batching.shapes import floor_rows, round_width
 from tandem.types import Outcome
 
@@ -31,7 +31,7 @@ class MemoryAwarePolicy:
     def plan(self, view: QueueView, now: float) -> Plan:
         if view.packs:
             return plan_packed(view, self._limits)
-        share = max(MIN_SHARE_TOKENS, view.share_tokens)
+        share = view.share_tokens
         best, best_rate = None, 0.0
         for end, width in self._ends(view):
             fits = max(1, min(self._limits.capacity(width), share // width))

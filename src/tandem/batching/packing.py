@@ -8,8 +8,9 @@ scores between texts in a row, computed and thrown away: 3 % in a row of 64. In 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -28,8 +29,10 @@ _COMMON = 32
 _FILL = 30
 # Longer texts than this, or than twice the anchor, do not ride in the anchor's batch: it would wait for them.
 _COMPANY = 64
-# Under this many tokens a batch is not split for a second device: what it saves is less than the second fixed cost.
-MIN_SHARE_TOKENS = 96
+
+
+Empty: TypeAlias = Callable[[tuple[int, int]], NDArray[np.int32]]
+"""Gives an int32 array of a shape, its content undefined."""
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -45,12 +48,15 @@ def one_a_row(n: int, width: int) -> Layout:
     return Layout(width, n, list(range(0, n * width, width)))
 
 
-def fill(layout: Layout, texts: Iterable[Sequence[int]], pad_id: int) -> NDArray[np.int32]:
-    """The ids of ``texts`` where the layout puts them, int32 [rows, width]."""
-    flat = np.full(layout.rows * layout.width, pad_id, np.int32)
+def fill(layout: Layout, texts: Iterable[Sequence[int]], pad_id: int, empty: Empty | None = None) -> NDArray[np.int32]:
+    """The ids of ``texts`` where the layout puts them, int32 [rows, width], in the array that ``empty`` gives."""
+    shape = (layout.rows, layout.width)
+    ids = np.empty(shape, np.int32) if empty is None else empty(shape)
+    flat = ids.reshape(-1)
+    flat.fill(pad_id)
     for text, start in zip(texts, layout.starts, strict=True):
         flat[start : start + len(text)] = text
-    return flat.reshape(layout.rows, layout.width)
+    return ids
 
 
 def flat(lengths: Sequence[int]) -> Layout:
@@ -114,7 +120,7 @@ def _first_fit(lengths: Sequence[int], width: int) -> Layout:
 def plan_packed(view: QueueView, limits: BatchLimits) -> Plan:
     """The anchor and the texts nearest to it in length, up to the budget. Lengths need not match: rows are packed."""
     lengths, anchor = view.lengths, view.anchor
-    share = max(MIN_SHARE_TOKENS, view.share_tokens)
+    share = view.share_tokens
     longest = max(_COMPANY, 2 * lengths[anchor])
     start, stop, tokens = anchor, anchor + 1, lengths[anchor]
     # Whole rows, as many as the grid of shapes has.

@@ -21,7 +21,8 @@ from tandem.build import batch_limits
 from tandem.config import Settings
 from tandem.models.loaded import LoadedModel
 from tandem.scheduling.base import Batch, Group, Item
-from tandem.scheduling.core import SchedulerCore
+from tandem.scheduling.core import SchedulerCore, single
+from tandem.scheduling.device import DeviceOptions
 from tandem.types import Output, Priority, TokenBatch, TokenIds
 
 
@@ -32,11 +33,13 @@ def cut_batches(
 
     As in the engine's shell, as many batches run as the backend has streams, and a full one is handed over ahead.
     """
-    slots, limits = backend.streams, batch_limits(settings, model, backend.packing)
-    core = SchedulerCore(POLICIES.get(settings.policy)(limits), slots, limits)
+    limits = batch_limits(settings, model, backend.packing)
+    core = single(POLICIES.get(settings.policy)(limits), DeviceOptions(slots=backend.streams, limits=limits))
     loop = asyncio.new_event_loop()
     try:
-        return [core.arrays(batch, model.tokenizer.pad_id) for batch in _drive(core, loop, requests, callers, slots)]
+        return [
+            core.devices[0].arrays(batch, model.tokenizer.pad_id) for batch in _drive(core, loop, requests, callers)
+        ]
     finally:
         loop.close()
 
@@ -46,8 +49,8 @@ def _drive(
     loop: asyncio.AbstractEventLoop,
     requests: Sequence[Sequence[TokenIds]],
     callers: int,
-    slots: int,
 ) -> list[Batch]:
+    device = core.devices[0]
     waiting = deque(requests)
     batches: list[Batch] = []
     running: deque[Batch] = deque()
@@ -63,16 +66,14 @@ def _drive(
     for _ in range(callers):
         arrive()
     while True:
-        while (free := slots - len(running)) > 0 or (free == 0 and core.full):
-            batch = core.next(now, max(1, free))
-            if batch is None:
-                break
-            batches.append(batch)
-            running.append(batch)
+        cut = [batch for _, batch in core.batches(now)]
+        batches += cut
+        running += cut
         if not running:
             return batches
         ended = running.popleft()
-        now += ended.tokens * core.cost.token_s / slots
+        device.end(ended)
+        now += ended.tokens / device.rate
         for item in ended.items:
             item.group.settle(item.index, row, 0.0, 0.0)
         for _ in range(len({id(item.group): item.group for item in ended.items if not item.group.pending})):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.batching.packing import arrange, fill
+from tandem.batching.packing import Empty, arrange, fill
 from tandem.types import Output, Packing, Priority, TokenBatch, TokenIds
 
 
@@ -51,11 +52,19 @@ class Group:
             self.future.set_exception(error)
 
 
-class Item:
-    """One text in the queue. ``rank`` is the time at which its turn comes; ``skip``, the leading tokens that pooling
-    leaves out; ``sequence``, its number in the window; ``taken``, whether it has left it."""
+class Holder(Protocol):
+    """Where texts wait."""
 
-    __slots__ = ("arrived_s", "group", "ids", "index", "length", "rank", "sequence", "skip", "taken")
+    def remove(self, item: Item) -> None:
+        """Let ``item`` wait no longer; it must wait here."""
+        ...
+
+
+class Item:
+    """One text in the queue. ``rank`` says whose turn is first; ``skip``, the leading tokens that pooling leaves out;
+    ``window``, where it waits, None before and after; ``sequence``, its number there."""
+
+    __slots__ = ("arrived_s", "group", "ids", "index", "length", "rank", "sequence", "skip", "window")
 
     def __init__(self, group: Group, index: int, ids: TokenIds, skip: int) -> None:
         self.group = group
@@ -66,7 +75,7 @@ class Item:
         self.rank = 0.0
         self.sequence = 0
         self.arrived_s = 0.0
-        self.taken = False
+        self.window: Holder | None = None
 
 
 def packing_of(packing: Packing, output: Output) -> Packing:
@@ -74,12 +83,16 @@ def packing_of(packing: Packing, output: Output) -> Packing:
     return Packing.ONE_A_ROW if output is Output.TOKENS and packing is Packing.ROWS else packing
 
 
-class Batch(msgspec.Struct, frozen=True):
-    """Items that run together; padded to ``width`` tokens, where rows are not packed."""
+class Batch(msgspec.Struct, frozen=True, eq=False):
+    """Items that run together; padded to ``width`` tokens, where rows are not packed. ``tokens``, their sum without
+    padding. ``failed_on``: devices that answered it with an error; ``losses``: how often a device went down with it.
+    """
 
     items: Sequence[Item]
     width: int
     output: Output
+    failed_on: frozenset[str] = frozenset()
+    losses: int = 0
 
     @property
     def tokens(self) -> int:
@@ -89,17 +102,18 @@ class Batch(msgspec.Struct, frozen=True):
         """The batch as two, for the texts that share one with a bad text."""
         middle = len(self.items) // 2
         return (
-            Batch(self.items[:middle], self.width, self.output),
-            Batch(self.items[middle:], self.width, self.output),
+            msgspec.structs.replace(self, items=self.items[:middle]),
+            msgspec.structs.replace(self, items=self.items[middle:]),
         )
 
-    def arrays(self, pad_id: int, packing: Packing, max_width: int) -> TokenBatch:
-        """What a device of that packing runs. ``max_width``: the widest row that the model takes."""
+    def arrays(self, pad_id: int, packing: Packing, max_width: int, empty: Empty | None = None) -> TokenBatch:
+        """What a device of that packing runs. ``max_width``: the widest row that the model takes. ``empty`` gives the
+        array for the ids, by shape."""
         lengths = [item.length for item in self.items]
         layout = arrange(lengths, packing_of(packing, self.output), self.width, max_width)
         skips = [item.skip for item in self.items]
         return TokenBatch(
-            ids=fill(layout, (item.ids for item in self.items), pad_id),
+            ids=fill(layout, (item.ids for item in self.items), pad_id, empty),
             lengths=np.array(lengths, np.int32),
             places=np.array(layout.starts, np.int32),
             skips=np.array(skips, np.int32) if any(skips) else None,

@@ -1,29 +1,39 @@
-"""The scheduler: which texts run next. Plain and synchronous: no I/O, no clock, no await; ``now`` is an argument.
+"""The scheduler: which texts run next, and where. Plain and synchronous: no I/O, no clock, no await; ``now`` is an
+argument.
 
-Order. Each text gets a rank, the time at which its turn comes: its arrival, plus its class's handicap, plus the time
-that the texts before it in its own list are predicted to take. The smallest rank is the anchor of the next batch. So a
-single question overtakes the tail of a list of 2,000 but not its head, critical overtakes normal, and nothing starves,
-as ranks do not grow while they wait. (Start-time fair queueing, Goyal et al. 1996, with one flow a request.)
+Order. Each text gets a rank, and the smallest rank is the anchor of the next batch: the time by which its request
+should be done (its deadline, or ``PATIENCE_S`` after its arrival where that is sooner), plus ``PATIENCE_S`` for each
+class that stands before its own, plus the time that the texts before it in its own list are predicted to take. So the
+earliest deadline goes first within a class, critical goes before normal, and nothing starves: ranks do not grow while
+they wait, and a background text stands before whatever arrives ``2 * PATIENCE_S`` later. A single question overtakes
+the tail of a list of 2,000 but not its head. (Earliest deadline first: Liu and Layland 1973; the lists' texts:
+start-time fair queueing, Goyal et al. 1996, with one flow a request.)
 
-Batch. The policy proposes a run of the window sorted by length that holds the anchor; the limits dispose.
+Device. Texts wait in one queue for all, or where the dispatcher binds them early, in a queue of a device; it also says
+whether a device that has room should take from the shared queue, and where in it.
+
+Batch. The policy of the device proposes a run of the window sorted by length that holds the anchor; the limits dispose.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from tandem.batching.base import BatchLimits, BatchPolicy, QueueView
+from tandem.batching.base import BatchPolicy
 from tandem.errors import BackendFailed, DeadlineExceeded, TandemError
-from tandem.scheduling.base import Batch, Group, Item, packing_of
-from tandem.scheduling.cost_model import CostModel
-from tandem.scheduling.window import Window
-from tandem.types import Outcome, Output, Packing, Priority, TokenBatch
+from tandem.scheduling.base import Batch, Group, Item
+from tandem.scheduling.cut import cut
+from tandem.scheduling.device import Device, DeviceOptions
+from tandem.scheduling.dispatch import Dispatcher, Pick
+from tandem.scheduling.earliest_finish import EarliestFinish
+from tandem.scheduling.queue import Queue
+from tandem.scheduling.retries import Retries
+from tandem.types import Outcome
 
-# Seconds that a class stands behind critical. Background waits long, not for ever.
-HANDICAP_S = {Priority.CRITICAL: 0.0, Priority.NORMAL: 1.0, Priority.BACKGROUND: 15.0}
+# A request without a deadline counts as due after so many seconds, and a class stands so many behind the one before.
+PATIENCE_S = 30.0
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -35,121 +45,137 @@ class Backlog(msgspec.Struct, frozen=True):
 
 
 class SchedulerCore:
-    """The waiting texts and the rule that cuts batches from them."""
+    """The waiting texts and the rules that cut batches from them."""
 
-    def __init__(self, policy: BatchPolicy, slots: int = 1, limits: BatchLimits | None = None) -> None:
-        """``slots``: batches that devices compute side by side. ``limits`` bound what the policy proposes."""
-        self._policy = policy
-        self._limits = limits
-        self._slots = slots
-        self._windows = {output: Window() for output in Output}
-        self.cost = CostModel()
-        self._running_tokens = 0
-        self._again: deque[Batch] = deque()
+    def __init__(self, devices: Sequence[Device], dispatcher: Dispatcher | None = None) -> None:
+        self.devices = tuple(devices)
+        self._dispatcher = dispatcher or EarliestFinish()
+        self._queue = Queue(self.devices, self._dispatcher)
+        self._retries = Retries()
 
     def add(self, items: Iterable[Item], now: float) -> None:
         """Queue one group's items, in its own order."""
         before = 0.0
-        token_s = self.cost.token_s / self._slots
+        token_s = 1.0 / _rate(self.devices)
         for item in items:
+            group = item.group
+            due_s = now + PATIENCE_S if group.deadline_s is None else min(group.deadline_s, now + PATIENCE_S)
             item.arrived_s = now
-            item.rank = now + HANDICAP_S[item.group.priority] + before
+            item.rank = due_s + PATIENCE_S * group.priority + before
             before += item.length * token_s
-            self._windows[item.group.output].add(item)
+            self._queue.place(item, now)
 
-    def arrays(self, batch: Batch, pad_id: int) -> TokenBatch:
-        """What the device runs."""
-        limits = self._limits
-        return batch.arrays(pad_id, limits.packing if limits else Packing.ONE_A_ROW, limits.max_width if limits else 0)
+    def batches(self, now: float) -> Iterator[tuple[Device, Batch]]:
+        """Cut all that devices have room for, the fastest first: what it leaves, it leaves to the others."""
+        order = sorted(self.devices, key=_token_s) if len(self.devices) > 1 else self.devices
+        for device in order:
+            while device.up and self._has_room(device) and (batch := self.next(device, now)) is not None:
+                yield device, batch
+        if len(order) > 1 and self.waits and not any(device.running_tokens for device in order):
+            # Each left it to another. The rules should not let it happen, and texts must not hang on that.
+            for device in order:
+                if device.up and (batch := self.next(device, now, must=True)) is not None:
+                    yield device, batch
+                    return
 
-    @property
-    def full(self) -> bool:
-        """Whether a batch cut now would be as large as one may be."""
-        full_tokens = self._limits.max_tokens if self._limits else 0
-        return max(window.total_tokens for window in self._windows.values()) >= 2 * full_tokens > 0
-
-    def next(self, now: float, free_slots: int = 1) -> Batch | None:
-        """Cut the next batch, or None when nothing waits. Texts that nobody waits for any more, or whose deadline
-        has passed, are dropped here, before they cost compute."""
-        while (cut := self._cut(now, free_slots)) is not None:
-            items = [item for item in cut.items if not _gone(item.group, now)]
+    def next(self, device: Device, now: float, *, must: bool = False) -> Batch | None:
+        """Cut the next batch for ``device``, which runs it from now on; None when nothing waits that it should take, or
+        that it may take, where it ``must``. Texts that nobody waits for any more, or whose deadline has passed, are
+        dropped here, before they cost compute."""
+        while (found := self._cut(device, now, must)) is not None:
+            items = [item for item in found.items if not _gone(item.group, now)]
             if items:
-                batch = Batch(items, cut.width, cut.output)
-                self._running_tokens += batch.tokens
+                batch = found if len(items) == len(found.items) else msgspec.structs.replace(found, items=items)
+                device.begin(batch, now)
                 return batch
         return None
 
-    def _cut(self, now: float, free_slots: int) -> Batch | None:
-        if self._again:
-            return self._again.popleft()
-        output = self._most_urgent()
-        if output is None:
-            return None
-        window = self._windows[output]
-        anchor = window.anchor()
-        assert anchor is not None, "the most urgent window is not empty"
-        view = QueueView(
-            lengths=window.lengths,
-            anchor=anchor,
-            total_tokens=window.total_tokens,
-            free_slots=max(1, free_slots),
-            slots=self._slots,
-            running_tokens=self._running_tokens,
-            packs=self._packing(output) is not Packing.ONE_A_ROW,
-        )
-        plan = self._policy.plan(view, now)
-        if self._limits is not None:
-            plan = self._limits.bound(plan, view)
-        return Batch(window.take(plan.start, plan.stop), plan.width, output)
-
-    def finish(self, batch: Batch, outcome: Outcome) -> None:
+    def finish(self, device: Device, batch: Batch, outcome: Outcome) -> None:
         """A batch ended, well or not; its cost is learned."""
-        self._running_tokens -= batch.tokens
-        self.cost.observe(outcome)
-        self._policy.observe(outcome)
+        device.end(batch, outcome)
 
-    def failed(self, batch: Batch, error: BackendFailed) -> None:
-        """Run a failed batch again as two, and so on down to the text that fails alone and fails its request: one bad
-        text fails nobody else's."""
-        if len(batch.items) == 1:
-            batch.items[0].group.fail(error)
-        else:
-            # Before other halves: the way down to one bad text is the depth, not the size, of what shares its batch.
-            self._again.extendleft(reversed(batch.halves()))
+    def failed(self, device: Device, batch: Batch, error: BackendFailed) -> None:
+        """``batch`` ended with an error: it is run again in halves, and a single text elsewhere, if there is one."""
+        self._retries.failed(batch, device, self.devices, error)
 
-    def abandon(self, batch: Batch, error: TandemError) -> None:
+    def lost(self, device: Device, batch: Batch, error: BackendFailed) -> None:
+        """``device`` went down with ``batch``: it is run again."""
+        device.end(batch)
+        self._retries.lost(batch, error)
+
+    def set_up(self, device: Device, up: bool, now: float) -> None:
+        """A device went down or came back. What was bound to one that went down is placed anew."""
+        device.up = up
+        if not up:
+            self._queue.place_anew(device, now)
+
+    def abandon(self, device: Device, batch: Batch, error: TandemError) -> None:
         """A batch that no device will run."""
-        self._running_tokens -= batch.tokens
+        device.end(batch)
         for item in batch.items:
             item.group.fail(error)
 
-    def drop(self, items: Sequence[Item]) -> None:
-        """Forget those of a group's items that still wait: its caller left, or one of them failed."""
-        if items:
-            self._windows[items[0].group.output].drop(items)
-
     def fail_all(self, error: TandemError) -> None:
         """Fail every group that has a waiting item, and forget the items."""
-        waiting = [item for batch in self._again for item in batch.items]
-        self._again.clear()
-        for window in self._windows.values():
-            waiting += window.take(0, len(window))
-        for item in waiting:
+        for item in self._retries.clear() + self._queue.clear():
             item.group.fail(error)
 
+    @property
+    def waits(self) -> bool:
+        """Whether any text waits."""
+        return bool(self._retries) or bool(self._queue)
+
+    def look_again_s(self, now: float) -> float:
+        """Seconds after which a device that left the queue to others should look at it again: when the first of them
+        should be done with what it runs."""
+        waits = [device.wait_s(now) for device in self.devices if device.up]
+        return min((wait_s for wait_s in waits if wait_s > 0), default=0.0)
+
     def backlog(self) -> Backlog:
-        texts = sum(map(len, self._windows.values())) + sum(len(batch.items) for batch in self._again)
-        tokens = sum(window.total_tokens for window in self._windows.values())
-        tokens += sum(batch.tokens for batch in self._again)
-        seconds = (tokens + self._running_tokens) * self.cost.token_s / self._slots
-        return Backlog(texts, tokens, seconds)
+        texts = self._queue.texts() + sum(len(batch.items) for batch in self._retries)
+        tokens = self._queue.tokens() + sum(batch.tokens for batch in self._retries)
+        running = sum(device.running_tokens for device in self.devices)
+        return Backlog(texts, tokens, (tokens + running) / _rate(self.devices))
 
-    def _packing(self, output: Output) -> Packing:
-        return packing_of(self._limits.packing, output) if self._limits else Packing.ONE_A_ROW
+    def _has_room(self, device: Device) -> bool:
+        """A slot is free, or enough waits for a batch ahead that is as large as one may be."""
+        free = device.free_slots
+        if free or device.limits is None:
+            return free > 0
+        return self._queue.fills(device, 2 * device.most_tokens)
 
-    def _most_urgent(self) -> Output | None:
-        waiting = [output for output, window in self._windows.items() if window.anchor() is not None]
-        return min(waiting, key=lambda output: self._windows[output].anchor_rank(), default=None)
+    def _cut(self, device: Device, now: float, must: bool) -> Batch | None:
+        if self._retries and (again := self._retries.take(device, self.devices)) is not None:
+            return again
+        for window, output in self._queue.open_to(device):
+            if must or window is device.windows[output]:
+                pick: Pick | None = Pick(0, device.most_tokens)
+            else:
+                pick = self._dispatcher.pick(device, window, self.devices, now)
+            if pick is not None:
+                return cut(device, window, pick, output, self.devices, now)
+        return None
+
+
+def drop(items: Iterable[Item]) -> None:
+    """Forget those of a group's items that still wait: its caller left, or one of them failed."""
+    for item in items:
+        if item.window is not None:
+            item.window.remove(item)
+
+
+def single(policy: BatchPolicy, options: DeviceOptions | None = None) -> SchedulerCore:
+    """A core over one device."""
+    return SchedulerCore([Device(policy, options or DeviceOptions())])
+
+
+def _rate(devices: Sequence[Device]) -> float:
+    """Tokens a second of those that are up, or of all when none is: they are coming back."""
+    return sum(device.rate for device in devices if device.up) or sum(device.rate for device in devices)
+
+
+def _token_s(device: Device) -> float:
+    return device.cost.token_s
 
 
 def _gone(group: Group, now: float) -> bool:

@@ -1,47 +1,52 @@
 """The scheduler's async shell: hands batches from the core to workers, and their rows to whoever waits.
 
 Everything here runs in the event loop's thread. Nothing polls: a batch is cut when texts come and a worker has room,
-or when a worker ends a batch. No batch waits for company while a device is idle. A worker also takes one batch more
-than it computes, so that it need not wait for this loop, once enough waits to fill that one: cut earlier, it would only
-go without the company that comes meanwhile.
+when a worker ends a batch, when one goes down or comes back. No batch waits for company while a device is idle. A
+worker also takes one batch more than it computes, so that it need not wait for this loop, once enough waits to fill
+that one: cut earlier, it would only go without the company that comes meanwhile. The one timer there is watches over
+texts that the slower devices left to a faster one: if that is late, they look again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tandem.clock import Clock
 from tandem.errors import BackendFailed, Draining, NotReady
 from tandem.scheduling.base import Batch, Group, Item
-from tandem.scheduling.core import SchedulerCore
+from tandem.scheduling.core import SchedulerCore, drop
+from tandem.scheduling.seat import Seat, health
+from tandem.scheduling.warm import post, warm
 from tandem.types import Outcome, Output, TokenBatch
 from tandem.workers.base import Done, Worker
 
 Observer = Callable[[Outcome], None]
 
-# Texts in a row that must fail alone before the device is called unhealthy.
-_FAILURES = 2
+# The timer's shortest and longest wait.
+_SOONEST_S, _LATEST_S = 0.001, 1.0
 
 
 class SchedulerLoop:
-    """Runs a core over a worker."""
+    """Runs a core over workers, ``workers[i]`` for ``core.devices[i]``."""
 
-    def __init__(self, core: SchedulerCore, worker: Worker, clock: Clock, pad_id: int, observer: Observer) -> None:
+    def __init__(
+        self, core: SchedulerCore, workers: Sequence[Worker], clock: Clock, pad_id: int, observer: Observer
+    ) -> None:
         self.core = core
-        self._worker = worker
+        self.seats = [Seat(device, worker) for device, worker in zip(core.devices, workers, strict=True)]
+        self._seat_of = {seat.device.id: seat for seat in self.seats}
         self._clock = clock
         self._pad_id = pad_id
         self._observer = observer
-        self._outstanding = 0
-        self._failure = ""
-        self._failures = 0
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        for seat in self.seats:
+            seat.worker.watch(self._listener(seat))
 
     async def run(self, group: Group, items: Sequence[Item]) -> None:
         """Compute a group's items; returns when all its rows are there. Cancelling it drops what still waits.
@@ -57,105 +62,117 @@ class SchedulerLoop:
         finally:
             if group.pending:
                 group.future.cancel()
-                self.core.drop(items)
+                drop(items)
 
-    async def warm(self, shapes: Sequence[tuple[int, int]]) -> None:
-        """Run a batch of each shape (n, s) on every stream. Raises BackendFailed when one fails."""
-        for n, width in shapes:
-            batch = TokenBatch(ids=np.full((n, width), self._pad_id, np.int32), lengths=np.full(n, width, np.int32))
-            for done in await asyncio.gather(*(self._one(batch) for _ in range(self._worker.slots))):
-                if done.rows is None:
-                    raise BackendFailed(done.error or "the forward pass failed")
+    async def warm(self, shapes: Sequence[Sequence[tuple[int, int]]]) -> None:
+        """Run a batch of each shape (n, s) on every stream, ``shapes[i]`` on ``core.devices[i]``, all devices at once.
+        Raises BackendFailed when one fails."""
+        await asyncio.gather(*(warm(seat, own, self._pad_id) for seat, own in zip(self.seats, shapes, strict=False)))
 
     def health(self) -> tuple[bool, str]:
-        """False and why when two texts in a row failed by themselves: one may be a bad text, and fails every batch that
-        it is in on the way down to itself."""
-        return self._failures < _FAILURES, self._failure or "batches come back"
+        """False and why when no device answers as it should. A device does not when it is down, or when two texts in a
+        row failed on it by themselves: one may be a bad text, and fails every batch that it is in on the way down to
+        itself."""
+        return health(self.seats)
 
     async def close(self) -> None:
-        """Fail what waits, let what runs end, free the device. Idempotent."""
+        """Fail what waits, let what runs end, free the devices. Idempotent."""
         self._closed = True
         self._pump()
-        await asyncio.to_thread(self._worker.close)
+        await asyncio.gather(*(asyncio.to_thread(seat.worker.close) for seat in self.seats))
 
     def halt(self) -> None:
-        """End the device's threads from outside the event loop. Blocks until what runs has ended."""
+        """End the devices' threads from outside the event loop. Blocks until what runs has ended."""
         self._closed = True
-        self._worker.close()
+        for seat in self.seats:
+            seat.worker.close()
 
     def _enter(self) -> None:
         loop = asyncio.get_running_loop()
         if self._closed:
             raise Draining("the engine is closed")
-        if loop is not self._loop and self._outstanding:
+        if loop is not self._loop and any(seat.outstanding for seat in self.seats):
             raise NotReady("the engine has work in another event loop; keep to one loop, or use Embedder")
         self._loop = loop
-
-    async def _one(self, batch: TokenBatch) -> Done:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Done] = loop.create_future()
-
-        def settle(done: Done) -> None:
-            if not future.done():
-                future.set_result(done)
-
-        self._worker.submit(batch, lambda done: _call(loop, settle, done))
-        return await future
 
     def _pump(self) -> None:
         """Give workers all they have room for."""
         if self._closed:
             self.core.fail_all(Draining("the engine was closed before this was computed"))
         try:
-            self._fill()
+            for device, batch in self.core.batches(self._clock.now()):
+                self._hand_over(self._seat_of[device.id], batch)
         except BaseException as error:
             # A policy's bug, say. Nothing would wake those who wait.
             self.core.fail_all(BackendFailed(f"no batch could be cut: {error!r}"))
             raise
+        if len(self.seats) > 1 and self._timer is None and self.core.waits:
+            self._look_again()
 
-    def _fill(self) -> None:
-        while (free := self._worker.slots - self._outstanding) > 0 or (free == 0 and self.core.full):
-            batch = self.core.next(self._clock.now(), max(1, free))
-            if batch is None:
-                return
-            try:
-                self._worker.submit(self.core.arrays(batch, self._pad_id), self._on_done(batch))
-            except BaseException as error:
-                # Out of memory, say. Its slot stays free.
-                self.core.abandon(batch, BackendFailed(f"a batch could not be handed over: {error!r}"))
-                raise
-            self._outstanding += 1
+    def _hand_over(self, seat: Seat, batch: Batch) -> None:
+        try:
+            arrays = seat.device.arrays(batch, self._pad_id, seat.worker.empty)
+            seat.worker.submit(arrays, self._on_done(seat, batch, arrays))
+        except BaseException as error:
+            # Out of memory, say. Its slot stays free.
+            self.core.abandon(seat.device, batch, BackendFailed(f"a batch could not be handed over: {error!r}"))
+            raise
+        seat.outstanding += 1
 
-    def _on_done(self, batch: Batch) -> Callable[[Done], None]:
+    def _look_again(self) -> None:
+        if self._loop is None or not any(seat.device.up and seat.device.free_slots > 0 for seat in self.seats):
+            return
+        wait_s = min(_LATEST_S, max(_SOONEST_S, self.core.look_again_s(self._clock.now())))
+        self._timer = self._loop.call_later(wait_s, self._woken)
+
+    def _woken(self) -> None:
+        self._timer = None
+        self._pump()
+
+    def _on_done(self, seat: Seat, batch: Batch, arrays: TokenBatch) -> Callable[[Done], None]:
         loop = self._loop
         assert loop is not None, "only run() fills the queue"
-        return lambda done: _call(loop, self._done, batch, done)
+        return lambda done: post(loop, self._done, seat, batch, arrays, done)
 
-    def _done(self, batch: Batch, done: Done) -> None:
-        self._outstanding -= 1
+    def _done(self, seat: Seat, batch: Batch, arrays: TokenBatch, done: Done) -> None:
+        seat.outstanding -= 1
+        seat.heard(len(batch.items), done)
+        if done.lost:
+            self.core.lost(seat.device, batch, BackendFailed(done.error or "the device went down"))
+            self._pump()
+            return
         if done.rows is None:
-            self._failure = done.error or "the forward pass failed"
-            self._failures += len(batch.items) == 1
-            self.core.failed(batch, BackendFailed(self._failure))
+            self.core.failed(seat.device, batch, BackendFailed(done.error or "the forward pass failed"))
         else:
-            self._failure = ""
-            self._failures = 0
-            self._settle(batch, done)
+            _settle(batch, arrays, done)
         try:
-            self.core.finish(batch, done.outcome)
+            self.core.finish(seat.device, batch, done.outcome)
         finally:
             self._pump()
         self._observer(done.outcome)
 
-    def _settle(self, batch: Batch, done: Done) -> None:
-        rows, outcome = done.rows, done.outcome
-        assert rows is not None
-        for place, item in enumerate(batch.items):
-            row = rows[place, : item.length] if batch.output is Output.TOKENS else rows[place]
-            item.group.settle(item.index, row, outcome.started_s - item.arrived_s, outcome.seconds)
+    def _listener(self, seat: Seat) -> Callable[[bool, str], None]:
+        def heard(up: bool, why: str) -> None:
+            if self._loop is not None:
+                post(self._loop, self._set_up, seat, up, why)
+            else:
+                self._set_up(seat, up, why)
+
+        return heard
+
+    def _set_up(self, seat: Seat, up: bool, why: str) -> None:
+        seat.turned(up, why)
+        self.core.set_up(seat.device, up, self._clock.now())
+        if self._loop is not None:
+            self._pump()
 
 
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
-    """From any thread: call ``function`` in the loop. A loop that is closed has nobody left who waits."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, *args)
+def _settle(batch: Batch, arrays: TokenBatch, done: Done) -> None:
+    rows, outcome = done.rows, done.outcome
+    assert rows is not None
+    found: Iterable[NDArray[np.float32]] = rows
+    if batch.output is Output.TOKENS:
+        flat, starts = rows.reshape(-1, rows.shape[-1]), arrays.starts().tolist()
+        found = (flat[start : start + item.length] for start, item in zip(starts, batch.items, strict=True))
+    for item, row in zip(batch.items, found, strict=True):
+        item.group.settle(item.index, row, outcome.started_s - item.arrived_s, outcome.seconds)

@@ -13,7 +13,7 @@ from tandem.batching import Plan, QueueView
 from tandem.clock import SystemClock
 from tandem.errors import BackendFailed, Draining, NotReady
 from tandem.scheduling.base import Group, Item
-from tandem.scheduling.core import SchedulerCore
+from tandem.scheduling.core import single
 from tandem.scheduling.loop import SchedulerLoop
 from tandem.types import Outcome, Output, Priority
 from tandem.workers.inline import InlineWorker
@@ -201,22 +201,25 @@ async def test_a_batch_that_fails_while_closing_is_not_run_in_halves() -> None:
 async def test_warming_runs_each_shape_and_tells_a_failure() -> None:
     device = Device(msgspec.structs.replace(FAKE, streams=2))
     loop = make_loop(device)
-    await loop.warm([(1, 6), (4, 32)])
-    assert sorted(batch.ids.shape for batch in device.batches) == [(1, 6), (1, 6), (4, 32), (4, 32)]
+    before = loop.core.devices[0].cost.token_s
+    await loop.warm([[(1, 6), (4, 32)]])
+    # On both streams, and once more to learn what it costs.
+    assert sorted(batch.ids.shape for batch in device.batches) == [(1, 6)] * 3 + [(4, 32)] * 3
+    assert loop.core.devices[0].cost.token_s != before
 
     def broken() -> None:
         raise MemoryError("no room")
 
     device.fault = broken
     with pytest.raises(BackendFailed, match="no room"):
-        await loop.warm([(1, 6)])
+        await loop.warm([[(1, 6)]])
     await loop.close()
 
 
 async def test_warming_can_be_given_up() -> None:
     device = Device(shut=True)
     loop = make_loop(device)
-    warming = asyncio.create_task(loop.warm([(1, 6)]))
+    warming = asyncio.create_task(loop.warm([[(1, 6)]]))
     await device.arrival()
     warming.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -258,7 +261,11 @@ async def test_a_policy_with_a_bug_leaves_nobody_waiting(plans: bool) -> None:
     told: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
     loop = SchedulerLoop(
-        SchedulerCore(Broken(plans=plans)), InlineWorker(Device(), SystemClock()), SystemClock(), 0, lambda _: None
+        single(Broken(plans=plans)),
+        [InlineWorker(Device(), SystemClock())],
+        SystemClock(),
+        0,
+        lambda _: None,
     )
     ended = await asyncio.gather(*(loop.run(*ask([2, i, 3])) for i in range(6, 12)), return_exceptions=True)
     if plans:

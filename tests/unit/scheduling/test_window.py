@@ -59,7 +59,6 @@ def test_what_is_taken_is_gone_from_both_orders(loop: asyncio.AbstractEventLoop)
     assert window.anchor() == 0
     assert window.anchor_rank() == 2.0
     window.take(0, 1)
-    assert window.anchor() is None
     assert (len(window), window.total_tokens) == (0, 0)
 
 
@@ -67,18 +66,21 @@ def test_a_group_that_leaves_takes_its_own_and_nobody_elses(loop: asyncio.Abstra
     mine, others = items(loop, (5, 0.0), (5, 1.0), (1, 2.0)), items(loop, (5, 0.5), (7, 3.0))
     window = filled(mine, others)
     taken = window.take(0, 1)
-    window.drop(mine)
+    for item in mine:
+        assert (item.window is None) == (item in taken)
+        if item.window is not None:
+            item.window.remove(item)
     assert taken == [mine[2]]
     assert window.lengths == [5, 7]
     assert window.total_tokens == 12
     assert window.anchor() == 0
     assert window.take(0, 2) == others
-    assert window.anchor() is None
+    assert not window.turns(0, 1)
 
 
-def test_leaving_twice_does_no_harm(loop: asyncio.AbstractEventLoop) -> None:
-    mine, others = items(loop, (5, 0.0)), items(loop, (5, 0.0))
-    window = filled(mine, others)
-    window.drop(mine)
-    window.drop(mine)
-    assert window.take(0, len(window)) == others
+def test_turns_are_in_the_order_of_ranks(loop: asyncio.AbstractEventLoop) -> None:
+    made = items(loop, (9, 3.0), (2, 2.0), (5, 1.0))
+    window = filled(made)
+    assert window.turns(0, 9) == made[::-1]
+    assert window.turns(1, 2) == [made[1]]
+    assert [window.length_of_turn(place) for place in range(3)] == [5, 2, 9]

@@ -1,0 +1,112 @@
+"""A device as the scheduler sees it: what it may run, what it runs, what that costs."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tandem.batching.base import BatchLimits, BatchPolicy
+from tandem.batching.packing import Empty
+from tandem.scheduling.base import Batch
+from tandem.scheduling.cost_model import CPU_PRIOR, Cost, CostModel
+from tandem.scheduling.window import Window
+from tandem.types import Outcome, Output, Packing, TokenBatch
+
+# Of the latency objective, what one batch may take; the rest is for waiting and for everything around it.
+_OBJECTIVE_SHARE = 0.8
+# A batch is not cut below so many times what its fixed cost is worth, or the device does little else than begin.
+_WORTH = 10.0
+
+
+class DeviceOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """``id`` as ``cpu`` or ``cuda:0``; ``slots``: batches computed side by side; ``limits`` bound what the policy
+    proposes; ``prior``: the cost believed in until batches teach it; ``latency_objective_s``: what a request should
+    take, which bounds how long one batch may, 0 for no bound."""
+
+    id: str = "cpu"
+    slots: int = 1
+    limits: BatchLimits | None = None
+    prior: Cost = CPU_PRIOR
+    latency_objective_s: float = 0.0
+
+
+class _Run(msgspec.Struct, frozen=True):
+    started_s: float
+    predicted_s: float
+
+
+class Device:
+    """One device. Everything here belongs to the core; ``windows`` hold the texts that a dispatcher has bound to it."""
+
+    def __init__(self, policy: BatchPolicy, options: DeviceOptions) -> None:
+        self.id = options.id
+        self.slots = options.slots
+        self.limits = options.limits
+        self.policy = policy
+        self.cost = CostModel(options.prior)
+        self.up = True
+        self.windows = {output: Window() for output in Output}
+        self.running_tokens = 0
+        self._objective_s = options.latency_objective_s * _OBJECTIVE_SHARE
+        self._runs: dict[int, _Run] = {}
+
+    @property
+    def free_slots(self) -> int:
+        return self.slots - len(self._runs)
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second, all slots together."""
+        return self.slots / self.cost.token_s
+
+    @property
+    def bound_tokens(self) -> int:
+        """Tokens of the texts that wait for this device alone."""
+        return sum(window.total_tokens for window in self.windows.values())
+
+    @property
+    def most_tokens(self) -> int:
+        """The largest batch that the limits and the latency objective leave."""
+        most = self.limits.max_tokens if self.limits else 1 << 30
+        if not self._objective_s:
+            return most
+        within = max(self.cost.tokens_in(self._objective_s), _WORTH * self.cost.worth_tokens)
+        return max(1, min(most, int(within)))
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until a slot is free, as predicted; 0 when one is."""
+        if self.free_slots > 0:
+            return 0.0
+        return min(_remaining_s(run, now) for run in self._runs.values())
+
+    def outstanding_s(self, now: float) -> float:
+        """Seconds of work that it has taken on, running and bound to it, shared out over its slots."""
+        running = sum(_remaining_s(run, now) for run in self._runs.values())
+        return (running + self.bound_tokens * self.cost.token_s) / self.slots
+
+    def arrays(self, batch: Batch, pad_id: int, empty: Empty | None = None) -> TokenBatch:
+        """``batch`` as the device takes it; ``empty`` gives the array for the ids, by shape."""
+        if self.limits is None:
+            return batch.arrays(pad_id, Packing.ONE_A_ROW, 0, empty)
+        return batch.arrays(pad_id, self.limits.packing, self.limits.max_width, empty)
+
+    def begin(self, batch: Batch, now: float) -> None:
+        """It runs ``batch`` from now on."""
+        squares = sum(item.length * item.length for item in batch.items)
+        predicted_s = self.cost.seconds(batch.tokens, squares, len(batch.items))
+        self._runs[id(batch)] = _Run(now, predicted_s)
+        self.running_tokens += batch.tokens
+
+    def end(self, batch: Batch, outcome: Outcome | None = None) -> None:
+        """It no longer runs ``batch``; an outcome teaches what it cost."""
+        del self._runs[id(batch)]
+        self.running_tokens -= batch.tokens
+        if outcome is not None:
+            self.cost.observe(outcome)
+            self.policy.observe(outcome)
+
+
+def _remaining_s(run: _Run, now: float) -> float:
+    """What a batch still takes. One that is overdue is expected to take as long again as it is late, and a tenth more:
+    a device that hangs is soon counted on no more."""
+    left = run.started_s + run.predicted_s - now
+    return left if left > 0 else 0.1 * run.predicted_s - left
