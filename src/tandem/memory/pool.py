@@ -21,8 +21,8 @@ from tandem.memory.base import Block, Fence, PoolOptions, PoolStatistics, Store
 S = TypeVar("S", bound=np.generic)
 T = TypeVar("T")
 
-# One take in so many is timed, the last so many times are kept: two readings of a clock cost a fifth of a take. A
-# prime, as takes come in groups of a few: ids, lengths, places, rows.
+# One take in so many is timed, and each batch of takes as a whole: two readings of a clock cost a fifth of a take. A
+# prime, as takes come in groups of a few: ids, lengths, places, rows. The last so many times are kept.
 _TIMED_EVERY = 17
 _TIMES_KEPT = 1024
 
@@ -129,12 +129,15 @@ class Pool:
 
     def _take_many(self, sizes: Sequence[int]) -> list[Block]:
         blocks: list[Block] = []
+        started_s = self._now()
         try:
             blocks.extend(map(self._books.take, sizes))
         except TandemError:
             for block in blocks:
                 self._books.give(block, None)
             raise
+        if blocks:
+            self._times.append((self._now() - started_s) / len(blocks))
         return blocks
 
     def _inside(self, call: Callable[[], T]) -> T:

@@ -275,3 +275,8 @@ def test_the_time_of_a_take_is_the_clocks() -> None:
         pool.give(pool.take(100))
     stats = pool.statistics()
     assert (stats.take_p50_s, stats.take_p99_s) == (0.25, 0.25)
+    for _ in range(1024):
+        pool.take_many([])
+        for block in pool.take_many([64, 64]):
+            pool.give(block)
+    assert pool.statistics().take_p99_s == 0.125
