@@ -1,0 +1,53 @@
+"""How much memory a piece of work takes at its peak, as Linux counts it for this process.
+
+The whole process is counted, so nothing else may run meanwhile. An engine keeps the memory of what it ran before, which
+hides what the next batch takes and, where that is larger, adds to it by up to half; so each batch is measured on an
+engine of its own, as good as new. Within 3 % from one time to the next, where one engine for all gave 40 %.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+# Resets the high-water mark of resident memory (proc(5), clear_refs).
+_RESET_PEAK = "5"
+
+
+def peak_bytes(prepare: Callable[[], T], work: Callable[[T], object]) -> int | None:
+    """The peak of ``work(prepare())`` over what is resident once it is prepared; None where the system does not tell.
+
+    What ``prepare`` makes should have run once, on something small, and is dropped at the end.
+    """
+    subject = prepare()
+    _return_free_memory()
+    try:
+        _CLEAR.write_text(_RESET_PEAK)
+    except OSError:
+        return None
+    before = _status("VmRSS")
+    work(subject)
+    peak = _status("VmHWM")
+    del subject
+    _return_free_memory()
+    return None if peak is None or before is None else max(0, peak - before)
+
+
+def _return_free_memory() -> None:
+    """What malloc holds unused would be taken first, and not be seen."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _status(field: str) -> int | None:
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith(f"{field}:")), None)
