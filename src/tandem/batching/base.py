@@ -24,7 +24,8 @@ class QueueView(msgspec.Struct, frozen=True):
     ``total_tokens``, their sum; ``running_tokens``, those in batches under way; ``slots``, batches computed side by
     side, and ``free_slots``, how many of them are free, at least 1. Of several devices, both count in slots as fast as
     the one that asks. ``most_tokens``: the batch should not be larger, whatever it might share. ``packs``: a row takes
-    several texts, and tokens count without padding; else each text has a row, and padding counts.
+    several texts, and tokens count without padding; else each text has a row, and padding counts. ``flat``: all texts
+    lie in one row, so that whatever goes together pads nothing, and no shape is better than another.
     """
 
     lengths: Sequence[int]
@@ -35,6 +36,7 @@ class QueueView(msgspec.Struct, frozen=True):
     running_tokens: int = 0
     most_tokens: int = 1 << 62
     packs: bool = False
+    flat: bool = False
 
     @property
     def share_tokens(self) -> int:

@@ -120,11 +120,16 @@ def _first_fit(lengths: Sequence[int], width: int) -> Layout:
 def plan_packed(view: QueueView, limits: BatchLimits) -> Plan:
     """The anchor and the texts nearest to it in length, up to the budget. Lengths need not match: rows are packed."""
     lengths, anchor = view.lengths, view.anchor
-    share = view.share_tokens
-    longest = max(_COMPANY, 2 * lengths[anchor])
     start, stop, tokens = anchor, anchor + 1, lengths[anchor]
-    # Whole rows, as many as the grid of shapes has.
-    room = min(limits.room(longest), max(1, floor_rows(share // _FILL)) * _FILL)
+    if view.flat:
+        longest = lengths[-1]
+        room = min(limits.room(longest), view.share_tokens)
+        if view.total_tokens <= room and view.total_tokens == sum(lengths):
+            return Plan(0, len(lengths), longest)
+    else:
+        longest = max(_COMPANY, 2 * lengths[anchor])
+        # Whole rows, as many as the grid of shapes has.
+        room = min(limits.room(longest), max(1, floor_rows(view.share_tokens // _FILL)) * _FILL)
     while True:
         left = lengths[start - 1] if start else 0
         right = lengths[stop] if stop < len(lengths) and lengths[stop] <= longest else 0

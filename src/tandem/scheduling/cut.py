@@ -22,7 +22,7 @@ _PARTNER = 1 / 3
 def cut(device: Device, window: Window, pick: Pick, output: Output, devices: Sequence[Device], now: float) -> Batch:
     """Take the batch out of ``window``. ``devices``: all that share the work, for how much ``device`` should leave."""
     limits = device.limits
-    packs = limits is not None and packing_of(limits.packing, output) is not Packing.ONE_A_ROW
+    packing = packing_of(limits.packing, output) if limits else Packing.ONE_A_ROW
     if pick.position:
         chosen = window.turns(pick.position, pick.position + _REACH)
         first = chosen[0]
@@ -39,7 +39,8 @@ def cut(device: Device, window: Window, pick: Pick, output: Output, devices: Seq
         slots=slots,
         running_tokens=running,
         most_tokens=pick.most_tokens,
-        packs=packs,
+        packs=packing is not Packing.ONE_A_ROW,
+        flat=packing is Packing.FLAT,
     )
     plan = device.policy.plan(view, now)
     if limits is not None:

@@ -85,13 +85,14 @@ def _beside(device: Device, window: Window, faster: Sequence[Device], now: float
     # The place in the queue from which on the faster ones come later than this.
     ahead = 0.0 if own_s <= first_s else first + (own_s - first_s) * rate
     position = min(len(window) - 1, int(len(window) * ahead / window.total_tokens))
-    return _short_enough(window, position, most)
+    return _short_enough(window, position, most, int(min(device.most_tokens, room)))
 
 
-def _short_enough(window: Window, position: int, most: int) -> Pick | None:
-    if most < window.lengths[0]:
+def _short_enough(window: Window, position: int, most: int, room: int) -> Pick | None:
+    """The first text from ``position`` on that fits into ``room``, be it longer than the ``most`` of a fair share."""
+    if room < window.lengths[0]:
         return None
     for place in range(position, min(len(window), position + _LOOK_AHEAD)):
-        if window.length_of_turn(place) <= most:
-            return Pick(place, most)
+        if (length := window.length_of_turn(place)) <= room:
+            return Pick(place, max(most, length))
     return None
