@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import insort
+
 import msgspec
 
 from tandem.batching.base import BatchLimits, BatchPolicy
@@ -29,9 +31,11 @@ class DeviceOptions(msgspec.Struct, frozen=True, kw_only=True):
     latency_objective_s: float = 0.0
 
 
-class _Run(msgspec.Struct, frozen=True):
-    started_s: float
+class _Run(msgspec.Struct):
+    """``started_s``: None for a batch that was handed over ahead and waits for a slot."""
+
     predicted_s: float
+    started_s: float | None
 
 
 class Device:
@@ -73,10 +77,14 @@ class Device:
         return max(1, min(most, int(within)))
 
     def wait_s(self, now: float) -> float:
-        """Seconds until a slot is free, as predicted; 0 when one is."""
+        """Seconds until a slot is free, as predicted, batches that were handed over ahead done too; 0 when one is."""
         if self.free_slots > 0:
             return 0.0
-        return min(_remaining_s(run, now) for run in self._runs.values())
+        slots = sorted(_remaining_s(run, now) for run in self._runs.values() if run.started_s is not None)
+        for run in self._runs.values():
+            if run.started_s is None and slots:
+                insort(slots, slots.pop(0) + run.predicted_s)
+        return slots[0] if slots else 0.0
 
     def outstanding_s(self, now: float) -> float:
         """Seconds of work that it has taken on, running and bound to it, shared out over its slots."""
@@ -93,7 +101,7 @@ class Device:
         """It runs ``batch`` from now on."""
         squares = sum(item.length * item.length for item in batch.items)
         predicted_s = self.cost.seconds(batch.tokens, squares, len(batch.items))
-        self._runs[id(batch)] = _Run(now, predicted_s)
+        self._runs[id(batch)] = _Run(predicted_s, now if self.free_slots > 0 else None)
         self.running_tokens += batch.tokens
 
     def end(self, batch: Batch, outcome: Outcome | None = None) -> None:
@@ -101,6 +109,9 @@ class Device:
         del self._runs[id(batch)]
         self.running_tokens -= batch.tokens
         if outcome is not None:
+            ahead = next((run for run in self._runs.values() if run.started_s is None), None)
+            if ahead is not None:
+                ahead.started_s = outcome.finished_s
             self.cost.observe(outcome)
             self.policy.observe(outcome)
 
@@ -108,5 +119,7 @@ class Device:
 def _remaining_s(run: _Run, now: float) -> float:
     """What a batch still takes. One that is overdue is expected to take as long again as it is late, and a tenth more:
     a device that hangs is soon counted on no more."""
+    if run.started_s is None:
+        return run.predicted_s
     left = run.started_s + run.predicted_s - now
     return left if left > 0 else 0.1 * run.predicted_s - left
