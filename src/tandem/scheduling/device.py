@@ -17,6 +17,7 @@ from tandem.types import Outcome, Output, Packing, TokenBatch
 _OBJECTIVE_SHARE = 0.8
 # A batch is not cut below so many times what its fixed cost is worth, or the device does little else than begin.
 _WORTH = 10.0
+_UNLIMITED = 1 << 20
 
 
 class DeviceOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,14 @@ class _Run(msgspec.Struct):
     started_s: float | None
 
 
+class _Capacity(msgspec.Struct, frozen=True):
+    """What follows from a cost, and is asked for more often than that changes."""
+
+    cost: Cost
+    most_tokens: int
+    rate: float
+
+
 class Device:
     """One device. Everything here belongs to the core; ``windows`` hold the texts that a dispatcher has bound to it."""
 
@@ -52,6 +61,7 @@ class Device:
         self.running_tokens = 0
         self._objective_s = options.latency_objective_s * _OBJECTIVE_SHARE
         self._runs: dict[int, _Run] = {}
+        self._known = self._measure()
 
     @property
     def free_slots(self) -> int:
@@ -59,8 +69,8 @@ class Device:
 
     @property
     def rate(self) -> float:
-        """Tokens a second, all slots together."""
-        return self.slots / self.cost.token_s
+        """Tokens a second in the largest batches, all slots together."""
+        return self._capacity().rate
 
     @property
     def bound_tokens(self) -> int:
@@ -70,11 +80,19 @@ class Device:
     @property
     def most_tokens(self) -> int:
         """The largest batch that the limits and the latency objective leave."""
-        most = self.limits.max_tokens if self.limits else 1 << 30
-        if not self._objective_s:
-            return most
-        within = max(self.cost.tokens_in(self._objective_s), _WORTH * self.cost.worth_tokens)
-        return max(1, min(most, int(within)))
+        return self._capacity().most_tokens
+
+    def _capacity(self) -> _Capacity:
+        if self._known.cost is not self.cost.cost:
+            self._known = self._measure()
+        return self._known
+
+    def _measure(self) -> _Capacity:
+        most = self.limits.max_tokens if self.limits else _UNLIMITED
+        if self._objective_s:
+            within = max(self.cost.tokens_in(self._objective_s), _WORTH * self.cost.worth_tokens)
+            most = max(1, min(most, int(within)))
+        return _Capacity(self.cost.cost, most, self.slots * most / self.cost.for_tokens(most))
 
     def wait_s(self, now: float) -> float:
         """Seconds until a slot is free, as predicted, batches that were handed over ahead done too; 0 when one is."""

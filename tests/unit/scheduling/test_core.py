@@ -234,7 +234,7 @@ def test_the_backlog_counts_what_waits_and_predicts_what_runs_too(core: Schedule
     backlog = core.backlog()
     assert backlog.queued_texts == 3 - len(batch.items)
     assert backlog.queued_tokens == 76 - batch.tokens
-    assert backlog.predicted_s == pytest.approx(76 * core.devices[0].cost.token_s)
+    assert backlog.predicted_s == pytest.approx(76 / core.devices[0].rate)
 
 
 def test_outputs_do_not_mix(core: SchedulerCore, ask: Ask) -> None:
