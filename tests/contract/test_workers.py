@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from queue import Queue
 from threading import Thread
 from typing import cast
@@ -12,14 +16,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tandem.backends.base import Backend
+from tandem.backends.fake import FakeBackend
 from tandem.clock import SystemClock
 from tandem.types import Output, TokenBatch
 from tandem.workers.base import Done, Worker
 from tandem.workers.inline import InlineWorker
+from tandem.workers.process import ProcessWorker, WorkerSpec
+from tests.conftest import REPOSITORY
 from tests.engines import FAKE, NAN_ID, POISON_ID, Device, batch_of
-
-WORKERS: dict[str, Callable[[Backend], Worker]] = {"inline": lambda backend: InlineWorker(backend, SystemClock())}
+from tests.remote_device import RemoteBackend, RemoteDevice
 
 
 def batch(*rows: list[int], output: Output = Output.POOLED) -> TokenBatch:
@@ -29,9 +34,9 @@ def batch(*rows: list[int], output: Output = Output.POOLED) -> TokenBatch:
 class Bench:
     """A worker, and what it called back with."""
 
-    def __init__(self, make: Callable[[Backend], Worker], device: Device) -> None:
+    def __init__(self, device: Device, worker: Worker) -> None:
         self.device = device
-        self.worker = make(device)
+        self.worker = worker
         self.done: Queue[Done] = Queue()
 
     def submit(self, one: TokenBatch) -> None:
@@ -45,12 +50,21 @@ class Bench:
         return self.done.get(timeout=30)
 
 
-@pytest.fixture(params=WORKERS)
-def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    bench = Bench(WORKERS[request.param], Device(msgspec.structs.replace(FAKE, streams=2)))
-    yield bench
-    bench.device.door.set()
-    bench.worker.close()
+@pytest.fixture(params=["inline", "process"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    device = Device(msgspec.structs.replace(FAKE, streams=2))
+    with ExitStack() as stack:
+        if request.param == "inline":
+            worker: Worker = InlineWorker(device, SystemClock())
+        else:
+            monkeypatch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)
+            remote = RemoteDevice(device, tmp_path)
+            stack.callback(remote.close)
+            spec = WorkerSpec(device_id="cpu", build=partial(RemoteBackend, remote.address))
+            worker = ProcessWorker(spec, SystemClock())
+        stack.callback(worker.close)
+        stack.callback(device.door.set)
+        yield Bench(device, worker)
 
 
 def test_computes_and_counts(bench: Bench) -> None:
@@ -62,6 +76,30 @@ def test_computes_and_counts(bench: Bench) -> None:
     assert (found.n, found.tokens, found.padded_tokens, found.sum_squares, found.ok) == (2, 8, 10, 34, True)
     assert found.seconds >= 0
     assert found.device_id == bench.worker.device_id
+
+
+def test_the_device_gets_what_was_submitted(bench: Bench) -> None:
+    ids = bench.worker.empty((2, 8))
+    ids[:] = np.arange(16).reshape(2, 8)
+    lengths, places, skips = (np.array(numbers, np.int32) for numbers in ([3, 4, 8], [0, 3, 8], [0, 1, 2]))
+    packed = TokenBatch(ids=ids, lengths=lengths, places=places, skips=skips)
+    bench.device.compute = lambda one: np.zeros((3, 16), np.float32)
+    for one in (packed, msgspec.structs.replace(packed, skips=None), msgspec.structs.replace(packed, ids=ids.copy())):
+        done = bench.run(one)
+        assert done.rows is not None
+        assert done.rows.shape == (3, 16)
+        got = bench.device.batches[-1]
+        assert [got.output, got.skips is None] == [one.output, one.skips is None]
+        for field in ("ids", "lengths", "places", "skips"):
+            np.testing.assert_array_equal(getattr(got, field), getattr(one, field))
+
+
+def test_rows_are_the_callers_to_keep(bench: Bench) -> None:
+    kept = [bench.run(batch([2, 9 + i, 3], [2, 3])).rows for i in range(20)]
+    bench.worker.close()
+    for i, rows in enumerate(kept):
+        assert rows is not None
+        np.testing.assert_array_equal(rows, FakeBackend(FAKE).run(batch([2, 9 + i, 3], [2, 3])))
 
 
 def test_token_rows_have_a_row_a_token(bench: Bench) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import platform
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -51,6 +53,53 @@ def describe_cpu(cpuinfo: Path, affinity: int, quota: float | None) -> CpuInfo:
     # Rounded down: a thread over the quota makes the kernel stop all of them for the rest of the period.
     cpus = affinity if quota is None else max(1, min(affinity, math.floor(quota + 0.05)))
     return CpuInfo(model, cpus, affinity, quota, flags)
+
+
+class CorePlan(msgspec.Struct, frozen=True):
+    """Core ids for the server and for each worker; None: any core that the process may use."""
+
+    server: tuple[int, ...] | None
+    workers: tuple[tuple[int, ...] | None, ...]
+
+
+def plan_cores(cores: Sequence[int], workers: Sequence[int], server: int = 1) -> CorePlan:
+    """Share ``cores`` (``usable_cores``) out. ``workers``: how many each wants, 0 for an equal part of what the others
+    leave, which is what computing on the CPU wants. ``server``: how many the server should have.
+
+    Workers overlap with nobody, or, where there are not enough cores, nobody is bound to any. The server has cores of
+    its own where that costs the workers on the CPU no more than an eighth of theirs; else it shares theirs, since it
+    needs a small part of the time that they need. On two cores a CPU worker has both, and so has the server.
+    """
+    takers = workers.count(0)
+    rest = len(cores) - sum(workers)
+    if rest < takers:
+        return CorePlan(None, (None,) * len(workers))
+    most = rest // 8 if takers else rest
+    own = 0 if most < server else server if takers else rest
+    free = iter(cores)
+    mine = tuple(islice(free, own))
+    share, more = divmod(rest - own, max(1, takers))
+    shares: Iterator[int] = (share + (i < more) for i in range(takers))
+    sets = tuple(tuple(islice(free, wanted or next(shares))) for wanted in workers)
+    shared = sorted(core for wanted, found in zip(workers, sets, strict=True) if not wanted for core in found)
+    return CorePlan(mine or tuple(shared) or None, sets)
+
+
+def usable_cores(quota: float | None, root: Path = Path("/sys/devices/system/cpu")) -> tuple[int, ...]:
+    """The cores that this process may use, neighbours side by side: by socket, by core, by thread of a core.
+
+    None of them under a ``quota`` (``CpuInfo.quota``) of less: bound to the first few cores of a large host, this
+    container would share them with every other one that did the same.
+    """
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    if quota is not None and quota < len(cores):
+        return ()
+    return tuple(sorted(cores, key=lambda core: (*_place(root / f"cpu{core}" / "topology"), core)))
+
+
+def _place(topology: Path) -> tuple[int, int]:
+    package, core = (_read(topology / name) for name in ("physical_package_id", "core_id"))
+    return int(package or 0), int(core or 0)
 
 
 def _read_cpuinfo(file: Path) -> tuple[str, tuple[str, ...]]:

@@ -5,8 +5,11 @@ For tests of everything above it, and for simulation. Deterministic: the same id
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
+from threading import Event
 
 import msgspec
 import numpy as np
@@ -16,8 +19,9 @@ from tandem.types import Output, Packing, Tier, TokenBatch
 
 
 class FakeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """``fixed_s`` and ``token_s``: seconds a batch and a padded token. ``poison``: a token id whose presence makes a
-    batch fail; ``nan``: one that makes its own row not a number."""
+    """``fixed_s`` and ``token_s``: seconds a batch and a padded token. The rest are token ids whose presence does harm:
+    ``poison`` makes a batch fail, ``memory`` makes it fail for want of memory, ``nan`` makes its own row not a number,
+    ``hang`` makes the call never return, and ``crash`` ends the process by SIGKILL."""
 
     dims: int = 16
     streams: int = 1
@@ -25,6 +29,9 @@ class FakeOptions(msgspec.Struct, frozen=True, kw_only=True):
     token_s: float = 0.0
     poison: int | None = None
     nan: int | None = None
+    memory: int | None = None
+    hang: int | None = None
+    crash: int | None = None
 
 
 class FakeBackend:
@@ -44,8 +51,7 @@ class FakeBackend:
         o = self.options
         if seconds := o.fixed_s + o.token_s * batch.ids.size:
             self._sleep(seconds)
-        if o.poison is not None and (batch.ids == o.poison).any():
-            raise RuntimeError(f"token {o.poison} is poison")
+        self._harm(batch)
         tokens = self._token_rows(batch)
         if batch.output is Output.TOKENS:
             return tokens
@@ -59,6 +65,20 @@ class FakeBackend:
 
     def close(self) -> None:
         """Nothing to free."""
+
+    def _harm(self, batch: TokenBatch) -> None:
+        def holds(token: int | None) -> bool:
+            return token is not None and bool((batch.ids == token).any())
+
+        o = self.options
+        if holds(o.poison):
+            raise RuntimeError(f"token {o.poison} is poison")
+        if holds(o.memory):
+            raise MemoryError(f"no memory for token {o.memory}")
+        if holds(o.hang):
+            Event().wait()
+        if holds(o.crash):
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _token_rows(self, batch: TokenBatch) -> NDArray[np.float32]:
         n, s = batch.ids.shape

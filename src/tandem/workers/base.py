@@ -45,6 +45,21 @@ def facts_of(backend: Backend) -> DeviceFacts:
     )
 
 
+def outcome_of(device_id: str, batch: TokenBatch, started_s: float, finished_s: float, *, ok: bool) -> Outcome:
+    """What became of a batch, and what it held."""
+    lengths = batch.lengths.astype(np.int64)
+    return Outcome(
+        device_id=device_id,
+        n=len(lengths),
+        tokens=int(lengths.sum()),
+        padded_tokens=batch.ids.size,
+        sum_squares=int(lengths @ lengths),
+        started_s=started_s,
+        finished_s=finished_s,
+        ok=ok,
+    )
+
+
 class Worker(Protocol):
     """Takes batches, calls back when each has ended. It never raises for a batch: a failure is a ``Done``.
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tandem.backends.base import Backend
 from tandem.clock import Clock
 from tandem.types import Outcome, Output, TokenBatch
-from tandem.workers.base import Done, facts_of
+from tandem.workers.base import Done, facts_of, outcome_of
 
 log = logging.getLogger("tandem.workers")
 
@@ -94,17 +94,7 @@ class InlineWorker:
         return Done(self._outcome(batch, started_s, error is None), None if error else rows, error)
 
     def _outcome(self, batch: TokenBatch, started_s: float, ok: bool) -> Outcome:
-        lengths = batch.lengths.astype(np.int64)
-        return Outcome(
-            device_id=self.device_id,
-            n=len(lengths),
-            tokens=int(lengths.sum()),
-            padded_tokens=batch.ids.size,
-            sum_squares=int(lengths @ lengths),
-            started_s=started_s,
-            finished_s=self._clock.now(),
-            ok=ok,
-        )
+        return outcome_of(self.device_id, batch, started_s, self._clock.now(), ok=ok)
 
 
 def _fault(rows: NDArray[np.float32], batch: TokenBatch) -> str | None:

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
+from tandem.backends.child_process import environment
 from tandem.backends.fake import FakeBackend, FakeOptions
 from tandem.types import Output
 from tests.engines import batch_of
@@ -36,3 +41,20 @@ def test_poison_fails_a_batch_and_nan_a_row() -> None:
     rows = backend.run(batch_of([[1], [8, 1]]))
     assert np.isfinite(rows[0]).all()
     assert np.isnan(rows[1]).all()
+
+
+def test_want_of_memory_is_its_own_error() -> None:
+    backend = FakeBackend(FakeOptions(memory=9))
+    with pytest.raises(MemoryError, match="token 9"):
+        backend.run(batch_of([[1], [9, 1]]))
+    assert backend.run(batch_of([[1]])).shape == (1, 16)
+
+
+def test_a_crash_ends_the_process() -> None:
+    program = (
+        "import numpy as np; from tandem.types import TokenBatch;"
+        "from tandem.backends.fake import FakeBackend, FakeOptions;"
+        "FakeBackend(FakeOptions(crash=9)).run(TokenBatch(np.full((1, 1), 9, np.int32), np.ones(1, np.int32)))"
+    )
+    child = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True)
+    assert child.returncode == -signal.SIGKILL, child.stderr
