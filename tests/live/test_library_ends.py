@@ -38,6 +38,59 @@ with embedder:
     embedder.embed(texts)
 print("not interrupted")
 """
+# Not in the process of the tests: a signal to it, after hundreds of tests with their loops and native threads, ended in
+# a crash of the interpreter once.
+COUNTED = """
+import signal
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from tandem.backends.onnxruntime import OnnxRuntimeBackend
+
+computed, begun, run = [], threading.Event(), OnnxRuntimeBackend.run
+
+def counted(self, batch):
+    computed.append(len(batch.lengths))
+    begun.set()
+    return run(self, batch)
+
+OnnxRuntimeBackend.run = counted
+"""
+INTERRUPT_A_CALL = (
+    COUNTED
+    + """
+def interrupt():
+    begun.wait()
+    # To the main thread itself: what waits for a lock is only woken by a signal of its own.
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+with embedder:
+    threading.Thread(target=interrupt).start()
+    try:
+        embedder.embed(texts)
+    except KeyboardInterrupt:
+        print("interrupted")
+    while embedder.engine.inflight:
+        threading.Event().wait(0.001)
+    assert embedder.embed("w1").shape == (embedder.dimensions,)
+print("dropped" if sum(computed) < len(texts) / 2 else "computed")
+"""
+)
+INTERRUPT_A_BLOCK = (
+    COUNTED
+    + """
+with ThreadPoolExecutor(1) as threads:
+    try:
+        with embedder:
+            call = threads.submit(embedder.embed, texts)
+            begun.wait()
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        print("interrupted")
+    try:
+        call.result(60)
+    except CancelledError:
+        print("dropped" if sum(computed) < len(texts) / 2 else "computed")
+"""
+)
 
 
 def start(program: str, folder: Path) -> subprocess.Popen[str]:
@@ -70,3 +123,11 @@ def test_ctrl_c_does_not_wait_for_a_long_list(tmp_path: Path) -> None:
     assert output == ""
     assert "KeyboardInterrupt" in errors
     assert process.returncode in (-signal.SIGINT, 130), errors
+
+
+@pytest.mark.parametrize("program", [INTERRUPT_A_CALL, INTERRUPT_A_BLOCK], ids=["call", "block"])
+def test_what_is_interrupted_drops_what_waits(program: str, tmp_path: Path) -> None:
+    process = start(program, tmp_path)
+    output, errors = process.communicate(timeout=60)
+    assert output == "interrupted\ndropped\n", errors
+    assert process.returncode == 0, errors
