@@ -46,7 +46,7 @@ check: .venv/dev.stamp
 
 # What is generated from the code; `make check` fails when it lags.
 docs: .venv/serve.stamp
-	$(BIN)/python -c 'from pathlib import Path; from tandem.config import settings_markdown; Path("docs/settings.md").write_text(settings_markdown(), encoding="utf-8")'
+	$(BIN)/python -c 'from pathlib import Path; from tandem.settings_page import settings_markdown; Path("docs/settings.md").write_text(settings_markdown(), encoding="utf-8")'
 
 fix: .venv/dev.stamp
 	$(BIN)/ruff check --fix .

@@ -18,6 +18,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from tandem.devices import plan_devices
 from tandem.errors import ConfigError
 from tandem.models.catalog import DEFAULT_MODEL
 from tandem.models.sources import SourceOptions, default_store_dir
@@ -30,6 +31,7 @@ _SECRETS = frozenset({"api_keys"})
 _SERVICE_LINK = re.compile(r"TANDEM_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\w+)", re.ASCII)
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://", re.ASCII)
 _PRECISIONS = ("auto", "fp32", "bf16")
+_WORKERS = ("auto", "process", "inline")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,11 +54,40 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str, Meta(description="Inference engine; auto takes the first that passes its probe, fake is a test double.")
     ] = "auto"
     threads: Annotated[
-        int, Meta(ge=0, description="Threads for inference; 0 takes the CPUs that the cgroup and affinity allow.")
+        int,
+        Meta(
+            ge=0, description="Threads for inference on the CPU; 0 takes the CPUs that the cgroup and affinity allow."
+        ),
     ] = 0
     streams: Annotated[
         int, Meta(ge=0, description="Batches computed side by side on the CPU; 0 lets Tandem choose.")
     ] = 0
+    device: Annotated[
+        str,
+        Meta(
+            description="Devices that serve, together: auto, or names joined by +, as cpu, cuda, cuda:0,1 or cpu*2 for "
+            "two workers; auto is the CPU and every GPU."
+        ),
+    ] = "auto"
+    workers: Annotated[
+        str,
+        Meta(
+            description="Where devices are driven from: process, one child process each, which may die without harm; "
+            "inline, threads of this process; auto is process in the server and inline in the library."
+        ),
+    ] = "auto"
+    dispatcher: Annotated[str, Meta(description="How work is shared out among devices.")] = "earliest_finish"
+    latency_objective_s: Annotated[
+        float,
+        Meta(ge=0, description="What a request should take; batches are kept shorter than that. 0 for no objective."),
+    ] = 0.1
+    forward_timeout_s: Annotated[
+        float, Meta(gt=0, description="A forward pass that takes longer has hung, and its worker process is replaced.")
+    ] = 60.0
+    gpu_memory_fraction: Annotated[
+        float, Meta(gt=0, le=1, description="Share of a GPU's memory that Tandem may take.")
+    ] = 0.9
+    gpu_memory_bytes: Annotated[int, Meta(ge=0, description="The same in bytes; 0 leaves it to the fraction.")] = 0
     policy: Annotated[str, Meta(description="How batches are cut.")] = "memory_aware"
     max_batch_tokens: Annotated[
         int, Meta(ge=0, description="Token budget of one batch, padding counted; 0 lets Tandem choose.")
@@ -157,7 +188,11 @@ def choices(name: str) -> tuple[str, ...]:
         from tandem.batching import POLICIES
 
         return POLICIES.names()
-    return _PRECISIONS if name == "precision" else ()
+    if name == "dispatcher":
+        from tandem.scheduling.dispatch import DISPATCHERS
+
+        return DISPATCHERS.names()
+    return {"precision": _PRECISIONS, "workers": _WORKERS}.get(name, ())
 
 
 def source_options(settings: Settings) -> SourceOptions:
@@ -243,6 +278,11 @@ def _check(name: str, value: object, place: str) -> object:
     known = choices(name)
     if known and found not in known:
         raise ConfigError(f"{place}: {name}: unknown {name} {found!r}; known are: {', '.join(known)}")
+    if name == "device":
+        try:
+            plan_devices(found, (0,))
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from error
     if name in _SECRETS and not all(key.strip() for key in found):
         raise ConfigError(f"{place}: {name}: one of them is empty")
     return found
@@ -253,40 +293,3 @@ def _suggest(name: str) -> str:
 
     near = get_close_matches(name, _BY_NAME, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known are: {', '.join(_BY_NAME)}"
-
-
-def settings_markdown() -> str:
-    """``docs/settings.md``: the table as it stands in the code."""
-    lines = [
-        "# Settings",
-        "",
-        "Generated from `src/tandem/config.py` by `make docs`; a test fails when they differ.",
-        "",
-        "A value comes from, later ones winning: the default, the file given with `--config` (TOML, one flat table,",
-        "keys as in the first column), the environment, the command line. Lists are comma-separated in the",
-        "environment, and the flag is repeated on the command line. An unknown key or a wrong value is refused, also",
-        "where a later place overrules it. `TANDEM_API_KEYS` that is set and holds no key is refused.",
-        "",
-        "`Embedder(...)` reads no environment and no file: it takes what it is given.",
-        "",
-        "What the probes of the inference engines found is kept in the folder `probes` beside the store's folder.",
-        "",
-        "Kubernetes sets variables like `TANDEM_SERVICE_HOST`, `TANDEM_PORT_80_TCP` and `TANDEM_PORT=tcp://10.0.0.1:80`",
-        "in a pod beside a Service named `tandem`. They are ignored; `enableServiceLinks: false` in the pod's spec",
-        "leaves them out.",
-        "",
-        "| key | flag | environment | default | meaning |",
-        "|---|---|---|---|---|",
-    ]
-    for row in SETTINGS:
-        flag = f"`{row.flag}`" if row.flag else "none"
-        lines.append(f"| `{row.name}` | {flag} | `{row.env}` | `{_shown(row.default)}` | {row.help} |")
-    return "\n".join(lines) + "\n"
-
-
-def _shown(default: object) -> str:
-    if isinstance(default, bool):
-        return "true" if default else "false"
-    if isinstance(default, tuple):
-        return "[" + ", ".join(default) + "]"
-    return str(default) if default != "" else '""'

@@ -87,8 +87,12 @@ class Engine:
         await self._loop.warm(self._options.warm_shapes)
 
     def readiness(self) -> tuple[bool, str]:
-        """Whether batches come back, and why not."""
+        """Whether any device answers as it should, and what is wrong with those that do not."""
         return self._loop.health()
+
+    def devices(self) -> dict[str, bool]:
+        """Each device's id, and whether it answers as it should."""
+        return {seat.device.id: seat.well for seat in self._loop.seats}
 
     async def drain(self) -> None:
         """Accept nothing more and wait until all that was accepted is answered."""

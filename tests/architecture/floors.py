@@ -13,7 +13,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"backends"}),
     frozenset({"workers"}),
     frozenset({"scheduling"}),
-    frozenset({"config", "build", "engine", "intake", "embedder"}),
+    frozenset({"config", "settings_page", "devices", "build", "fleet", "engine", "intake", "embedder"}),
     frozenset({"server", "bulk", "bench", "simulation", "experiments", "distributed"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

@@ -10,7 +10,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from tandem import __version__
-from tandem.config import settings_markdown
+from tandem.settings_page import settings_markdown
 from tests.architecture.closure import pins
 from tests.conftest import REPOSITORY
 

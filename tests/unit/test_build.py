@@ -106,7 +106,7 @@ def test_an_engine_that_fails_in_this_process_is_refused(settings: Settings, mon
         raise RuntimeError("no kernel")
 
     monkeypatch.setattr("tandem.backends.onnxruntime.OnnxRuntimeBackend.run", broken)
-    with pytest.raises(BackendFailed, match="fails in this process: no kernel"):
+    with pytest.raises(BackendFailed, match="fails in the process that serves: no kernel"):
         build_engine(settings)
 
 
@@ -122,7 +122,7 @@ def test_asking_for_bf16_where_it_is_not_to_be_had_serves_better(
     engine = build_engine(msgspec.structs.replace(settings, precision="bf16"))
     assert engine.model.tier is Tier.FP32
     assert engine.model.dtype == "float32"
-    assert "bf16 is not to be had here" in caplog.text
+    assert "bf16 is not to be had on cpu" in caplog.text
 
 
 @pytest.mark.parametrize("packing", Packing)

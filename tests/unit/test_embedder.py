@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -19,7 +18,6 @@ from tandem.backends.proof import BOUNDS
 from tandem.config import Settings
 from tandem.errors import BackendFailed, ConfigError, InvalidInput, ModelNotFound, NotReady, TextTooLong
 from tandem.models.folder import ModelFolder
-from tandem.types import Rows
 from tests.engines import DIMS, POISON_ID, Device, alone, words, write_word_model
 
 MANY = [words(i % 38, (i * 7) % 38, *range(i % 9)) for i in range(1300)]
@@ -42,7 +40,7 @@ def embedder(settings: Settings) -> Iterator[Embedder]:
 def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     """The device of the next Embedder; its door is shut."""
     device = Device(shut=True)
-    monkeypatch.setattr("tandem.build.FakeBackend", lambda: device)
+    monkeypatch.setattr("tandem.fleet.FakeBackend", lambda: device)
     return device
 
 
@@ -177,50 +175,6 @@ def test_closing_waits_for_calls_under_way(settings: Settings, device: Device) -
         closing.result(60)
         assert [call.result(60).shape for call in calls] == [(1300, DIMS)] * 3
     assert device.closed == 1
-
-
-# A signal to the test process itself: after hundreds of other tests, with their event loops and native threads, it
-# ended in a crash of the interpreter once. Alone it passes, so it runs with the stress tests.
-@pytest.mark.stress
-def test_an_interrupted_call_drops_what_waits(settings: Settings, device: Device) -> None:
-    def interrupt() -> None:
-        assert device.arrived.acquire(timeout=30)
-        # To the main thread itself: what waits for a lock is only woken by a signal of its own.
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    with Embedder(settings=msgspec.structs.replace(settings, warm=False)) as embedder:
-        threading.Thread(target=interrupt).start()
-        with pytest.raises(KeyboardInterrupt):
-            embedder.embed(MANY)
-        while embedder.engine.inflight:
-            threading.Event().wait(0.001)
-        device.door.set()
-        assert embedder.embed(words(1)).shape == (DIMS,)
-    assert len(device.computed) < 1300
-
-
-@pytest.mark.stress
-def test_an_interrupted_block_gives_up_its_calls(settings: Settings, device: Device) -> None:
-    calls: list[Future[Rows]] = []
-
-    def open_once_nothing_waits(embedder: Embedder) -> None:
-        while embedder.engine.backlog().queued_texts:
-            threading.Event().wait(0.001)
-        device.door.set()
-
-    def interrupted() -> None:
-        with Embedder(settings=msgspec.structs.replace(settings, warm=False)) as embedder:
-            calls.append(threads.submit(embedder.embed, MANY))
-            assert device.arrived.acquire(timeout=30)
-            threads.submit(open_once_nothing_waits, embedder)
-            raise KeyboardInterrupt
-
-    with ThreadPoolExecutor(2) as threads:
-        with pytest.raises(KeyboardInterrupt):
-            interrupted()
-        with pytest.raises(CancelledError):
-            calls[0].result(60)
-    assert len(device.computed) < 1300
 
 
 async def test_a_cancelled_call_drops_what_waits(settings: Settings, device: Device) -> None:

@@ -71,13 +71,16 @@ class GraphModel(msgspec.Struct, frozen=True, kw_only=True):
 
 class BackendOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``threads`` of the device in all, shared by ``streams``. ``kernel_cache``: prepared kernels kept a stream, which
-    bounds the memory that a variety of shapes takes. ``device``: where it runs, as ``cpu`` or ``cuda:0``."""
+    bounds the memory that a variety of shapes takes. ``device``: where it runs, as ``cpu`` or ``cuda:0``.
+    ``memory_fraction`` of a GPU's memory, or ``memory_bytes`` where not 0, is all that it may take there."""
 
     tier: Tier = Tier.FP32
     threads: int = 1
     streams: int = 1
     kernel_cache: int = 5000
     device: str = "cpu"
+    memory_fraction: float = 0.9
+    memory_bytes: int = 0
 
 
 def _mask(batch: TokenBatch) -> NDArray[np.int32]:

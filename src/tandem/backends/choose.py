@@ -16,16 +16,30 @@ from tandem.types import Tier
 
 _X86 = ("x86_64", "AMD64")
 # Engines that compute a tier natively; any engine does fp32.
-_BF16_ENGINES = ("openvino",)
+_BF16_ENGINES = ("openvino", "torch")
+_GPU_ENGINE = "torch"
+# Batches in flight on a GPU: one computes while the other is copied.
+_GPU_STREAMS = 2
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What the settings ask for: a backend's name or ``auto``, a tier or ``auto``, threads and streams (0: choose)."""
+    """What the settings ask for: a backend's name or ``auto``, a tier or ``auto``, threads and streams (0: choose).
+
+    ``device``: where, as ``cpu`` or ``cuda:0``; ``backend``, ``threads`` and ``streams`` are for the CPU alone, and the
+    memory limits (``BackendOptions``) for GPUs.
+    """
 
     backend: str = "auto"
     precision: str = "auto"
     threads: int = 0
     streams: int = 0
+    device: str = "cpu"
+    memory_fraction: float = 0.9
+    memory_bytes: int = 0
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.device == "cpu"
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -62,6 +76,10 @@ def candidates(wish: Wish, cpu: CpuInfo, machine: str | None = None) -> list[tup
 
     Raises ConfigError for an unknown backend.
     """
+    if not wish.on_cpu:
+        # Which 16-bit type keeps the bf16 tier is the backend's choice, by the GPU.
+        tiers = (Tier.FP32,) if wish.precision == Tier.FP32 else (Tier.BF16, Tier.FP32)
+        return [(_GPU_ENGINE, tier) for tier in tiers]
     if wish.backend != "auto":
         BACKENDS.get(wish.backend)
         engines: tuple[str, ...] = (wish.backend,)
@@ -81,6 +99,14 @@ def options_for(wish: Wish, cpu: CpuInfo, tier: Tier) -> BackendOptions:
     Small batches do not scale over threads: on two cores two streams of one gave 5-10 % more than one stream of two,
     and neither waits for the other when a core is taken away for a moment (docs/benchmarks.md).
     """
+    if not wish.on_cpu:
+        return BackendOptions(
+            tier=tier,
+            streams=_GPU_STREAMS,
+            device=wish.device,
+            memory_fraction=wish.memory_fraction,
+            memory_bytes=wish.memory_bytes,
+        )
     threads = wish.threads or cpu.cpus
     streams = wish.streams or (threads if threads <= 4 else max(4, threads // 4))
     return BackendOptions(tier=tier, threads=threads, streams=min(streams, threads))
@@ -106,4 +132,4 @@ def choose(wish: Wish, cpu: CpuInfo, folder: ModelFolder, probes: Probes) -> Cho
         if one.ok:
             return Choice(backend=one.backend, options=one.options, verdict=one.verdict, tried=tuple(tried))
     answers = "; ".join(f"{one.backend} {one.tier} {one.why}" for one in tried)
-    raise BackendFailed(f"no inference engine works here for {folder.name}: {answers}")
+    raise BackendFailed(f"no inference engine works on {wish.device} for {folder.name}: {answers}")

@@ -12,7 +12,7 @@ from tandem.bench.peers import INFINITY_PACKAGES, versions
 from tandem.bench.processes import HOST, Server
 from tandem.bench.report import Figure, Report, Series, at_least, at_most, missing, shown
 from tandem.bench.stats import interleave, paired_ratio, summarize
-from tandem.build import build_backend
+from tandem.fleet import build_backend
 from tandem.types import Tier
 
 LIST = 32
@@ -90,7 +90,7 @@ class _Ceiling:
     """The same lists as batches, through a backend in this process."""
 
     def __init__(self, context: Context) -> None:
-        backend, _ = build_backend(context.settings, context.model)
+        backend = build_backend(context.settings, context.model)
         ids = context.model.tokenizer.encode(context.mix.texts, truncate=True).ids
         lists = [ids[start : start + LIST] for start in range(0, len(ids), LIST)]
         callers = context.options.connections

@@ -17,7 +17,7 @@ import numpy as np
 
 from tandem.backends.base import Backend
 from tandem.batching import POLICIES
-from tandem.build import batch_limits
+from tandem.build import limits_of
 from tandem.config import Settings
 from tandem.models.loaded import LoadedModel
 from tandem.scheduling.base import Batch, Group, Item
@@ -33,7 +33,7 @@ def cut_batches(
 
     As in the engine's shell, as many batches run as the backend has streams, and a full one is handed over ahead.
     """
-    limits = batch_limits(settings, model, backend.packing)
+    limits = limits_of(settings, model, backend.packing)
     core = single(POLICIES.get(settings.policy)(limits), DeviceOptions(slots=backend.streams, limits=limits))
     loop = asyncio.new_event_loop()
     try:

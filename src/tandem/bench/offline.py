@@ -23,10 +23,10 @@ from tandem.bench.peers import LIBRARY_PEERS, LibraryPeer, PeerProcess, availabl
 from tandem.bench.report import Report, Series, at_least, at_most, missing, shown
 from tandem.bench.stats import interleave, paired_ratio, summarize
 from tandem.bench.texts import cutter, english_mix
-from tandem.build import build_backend
 from tandem.config import Settings, source_options
 from tandem.embedder import Embedder
 from tandem.errors import JobError
+from tandem.fleet import build_backend
 from tandem.models.loaded import LoadedModel, load_model
 from tandem.models.resolve import find_model
 from tandem.types import Tier, TokenBatch
@@ -111,7 +111,7 @@ def _chosen(options: BenchOptions) -> list[LibraryPeer]:
 
 
 def _ceiling(settings: Settings, model: LoadedModel, texts: list[str]) -> tuple[Ceiling, list[TokenBatch]]:
-    backend, _ = build_backend(settings, model)
+    backend = build_backend(settings, model)
     ids = model.tokenizer.encode(texts, truncate=True).ids
     chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
     batches = cut_batches(settings, model, chunks, CHUNKS_AHEAD, backend)

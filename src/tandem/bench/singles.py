@@ -14,7 +14,7 @@ from tandem.bench.processes import HOST, Server
 from tandem.bench.report import Series, at_least, at_most, shown
 from tandem.bench.stats import Summary, interleave, summarize
 from tandem.bench.wrk import closed_loop, installed
-from tandem.build import build_backend
+from tandem.fleet import build_backend
 from tandem.types import Tier
 
 MANY, FEW = 64, 16
@@ -57,7 +57,7 @@ def one(context: Context) -> None:
     """One connection, one question at a time, against the backend alone on the same questions."""
     texts = context.questions.texts[:ONE_COUNT]
     ids = context.model.tokenizer.encode(texts, truncate=True).ids
-    backend, _ = build_backend(context.settings, context.model)
+    backend = build_backend(context.settings, context.model)
     batches = cut_batches(context.settings, context.model, [[row] for row in ids], 1, backend)
     ceiling = Ceiling(backend)
     try:

@@ -21,10 +21,10 @@ from tandem.backends import BACKENDS
 from tandem.backends.cgroup import memory_limit_bytes
 from tandem.backends.choose import Tried, candidates, options_for, tries
 from tandem.backends.cpu import CpuInfo, cpu_info
-from tandem.build import FAKE, probes_of, wish_of
 from tandem.cli.serve import server_options
 from tandem.config import SETTINGS, Settings, source_options
 from tandem.errors import ConfigError, ModelError
+from tandem.fleet import FAKE, probes_of, wish_of
 from tandem.models.description import tensor_shapes
 from tandem.models.folder import ModelFolder
 from tandem.models.loaded import LoadedModel, load_model

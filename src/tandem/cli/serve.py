@@ -6,6 +6,7 @@ import argparse
 import gc
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from tandem import __version__
 from tandem.config import SETTINGS, Setting, Settings, choices, load_settings
 
 if TYPE_CHECKING:
+    from tandem.engine import Engine
     from tandem.server.base import ServedModel
     from tandem.server.options import ServerOptions
 
@@ -89,8 +91,10 @@ def _serve(settings: Settings) -> None:
     clock, metrics = SystemClock(), Metrics()
     options = server_options(settings, settings.max_batch_tokens or CPU_BATCH_TOKENS)
     with listen(settings.host, settings.port) as listener:
-        engine = build_engine(settings, clock, metrics.batch, StreamProgress(sys.stderr, clock))
+        engine = build_engine(settings, clock, metrics.batch, StreamProgress(sys.stderr, clock), processes=True)
         model = engine.model
+        for device_id in engine.devices():
+            metrics.watch_device(device_id, partial(_is_well, engine, device_id))
         metrics.describe(__version__, model.id, model.tier, model.device)
         server = HttpServer(App(engine, options, metrics, clock), options, listener, clock)
 
@@ -101,6 +105,10 @@ def _serve(settings: Settings) -> None:
             print(banner(url, model), flush=True)
 
         run_server(server, started)
+
+
+def _is_well(engine: Engine, device_id: str) -> bool:
+    return engine.devices()[device_id]
 
 
 def _add_flag(parser: argparse.ArgumentParser, row: Setting) -> None:

@@ -21,7 +21,7 @@ _FORGET = 0.995
 _RIDGE = 0.05
 # Batches learned one by one, then so many at a time.
 _EAGER = 16
-_STRIDE = 8
+_STRIDE = 16
 # The share of batches that take no longer than ``bound`` says, and how fast it is followed.
 _QUANTILE = 0.9
 _STEP = 0.02

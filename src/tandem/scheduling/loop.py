@@ -140,6 +140,7 @@ class SchedulerLoop:
         if done.lost:
             self.core.lost(seat.device, batch, BackendFailed(done.error or "the device went down"))
             self._pump()
+            self._observer(done.outcome)
             return
         if done.rows is None:
             self.core.failed(seat.device, batch, BackendFailed(done.error or "the forward pass failed"))

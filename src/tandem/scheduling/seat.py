@@ -48,6 +48,6 @@ class Seat:
 
 
 def health(seats: Sequence[Seat]) -> tuple[bool, str]:
-    """Whether any of them is well, and what there is to say."""
+    """Whether any of them is well, and what there is to say of those that are not; empty when all are."""
     said = "; ".join(seat.said for seat in seats if seat.said)
-    return any(seat.well for seat in seats), said or "batches come back"
+    return any(seat.well for seat in seats), said

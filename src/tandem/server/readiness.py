@@ -54,7 +54,7 @@ class Readiness:
         age_s = self._clock.now() - self._succeeded_s
         if age_s > self._interval_s:
             return False, f"no forward pass has succeeded for {age_s:.1f} s{self._failure}"
-        return True, f"a forward pass succeeded {age_s:.1f} s ago"
+        return True, f"a forward pass succeeded {age_s:.1f} s ago{f', but {reason}' if reason else ''}"
 
     async def check(self) -> None:
         """Run a forward pass, unless one succeeded in the last third of an interval."""

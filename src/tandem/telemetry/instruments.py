@@ -75,7 +75,13 @@ BATCH_DURATION = Instrument(
     ("device",),
     STAGE_EDGES_S,
 )
-BATCH_FAILURES = Instrument("tandem_batch_failures_total", Kind.COUNTER, "Batches that failed.", ("device",))
+BATCH_FAILURES = Instrument(
+    "tandem_batch_failures_total",
+    Kind.COUNTER,
+    "Batches that failed, or that a device went down with; each is run again.",
+    ("device",),
+)
+DEVICE_UP = Instrument("tandem_device_up", Kind.GAUGE, "1 while a device answers as it should, else 0.", ("device",))
 QUEUE_TEXTS = Instrument("tandem_queue_texts", Kind.GAUGE, "Texts that wait for a device.")
 QUEUE_TOKENS = Instrument("tandem_queue_tokens", Kind.GAUGE, "Tokens that wait for a device.")
 INFLIGHT_REQUESTS = Instrument("tandem_inflight_requests", Kind.GAUGE, "Requests accepted and not yet answered.")
@@ -95,6 +101,7 @@ INSTRUMENTS = (
     BATCH_TEXTS,
     BATCH_DURATION,
     BATCH_FAILURES,
+    DEVICE_UP,
     QUEUE_TEXTS,
     QUEUE_TOKENS,
     INFLIGHT_REQUESTS,

@@ -103,6 +103,10 @@ class Metrics:
         """Read the number of requests in flight from this function at each scrape."""
         self._gauge(instruments.INFLIGHT_REQUESTS).set_function(requests)
 
+    def watch_device(self, device_id: str, up: Callable[[], float]) -> None:
+        """Read whether a device is up, 1 or 0, from this function at each scrape."""
+        self._gauge(instruments.DEVICE_UP).labels(device_id).set_function(up)
+
     def describe(self, version: str, model: str, tier: str, device: str) -> None:
         """Set the labels of ``tandem_build_info``."""
         self._gauge(instruments.BUILD_INFO).labels(version, model, tier, device).set(1)

@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from tandem.backends import BACKENDS, BackendOptions
 from tandem.backends.graph_model import graph_model
 from tandem.backends.quiet_openvino import ov
-from tandem.build import build_backend
 from tandem.config import Settings
 from tandem.errors import ModelBroken, ModelUnsupported
+from tandem.fleet import build_backend
 from tandem.models.folder import ModelFolder
 from tandem.models.loaded import load_model
 from tandem.types import Output, TokenBatch
@@ -102,7 +102,7 @@ def test_openvinos_own_format_is_served_too(folder: ModelFolder) -> None:
 def test_the_whole_choice_works_on_it(folder: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> None:
     store = tmp_path_factory.mktemp("store") / "models"
     settings = Settings(model=str(folder.path), precision="fp32", store_dir=str(store))
-    backend, _ = build_backend(settings, load_model(folder))
+    backend = build_backend(settings, load_model(folder))
     np.testing.assert_allclose(backend.run(BATCH), expected_rows(folder, BATCH), rtol=1e-4)
 
 

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from tandem.cli.serve import configure, server_options
-from tandem.config import SETTINGS, Settings, choices, load_settings, settings_markdown
+from tandem.config import SETTINGS, Settings, choices, load_settings
 from tandem.errors import ConfigError
 from tandem.server.options import ServerOptions
+from tandem.settings_page import settings_markdown
 
 
 def parse(*words: str) -> argparse.Namespace:

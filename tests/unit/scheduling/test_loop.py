@@ -138,7 +138,7 @@ async def test_a_device_that_always_fails_answers_and_says_so() -> None:
     device = Device()
     loop = make_loop(device)
     await loop.run(*ask([2, 9, 3]))
-    assert loop.health() == (True, "batches come back")
+    assert loop.health() == (True, "")
 
     def broken() -> None:
         raise OSError("the device is on fire")

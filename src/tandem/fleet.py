@@ -1,0 +1,178 @@
+"""The workers of a model: one for each planned device, each with a backend that was probed and proven.
+
+A device that can not serve is left out with a line that says why, and the others serve; only when none can, it is an
+error.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeAlias
+
+import msgspec
+
+from tandem.backends import Backend
+from tandem.backends.choose import Choice, Wish, choose
+from tandem.backends.cpu import CpuInfo, cpu_info, plan_cores, usable_cores
+from tandem.backends.fake import FakeBackend
+from tandem.backends.probe import ProbeJob, Probes
+from tandem.backends.start import StartJob, start_backend, start_in_child
+from tandem.clock import Clock
+from tandem.config import Settings, source_options
+from tandem.devices import DevicePlan, plan_devices, visible_gpus
+from tandem.errors import BackendFailed, ModelError
+from tandem.models.loaded import LoadedModel
+from tandem.types import Tier
+from tandem.workers.base import Worker
+from tandem.workers.inline import InlineWorker
+from tandem.workers.process import ProcessWorker, WorkerSpec
+
+log = logging.getLogger("tandem")
+
+Build: TypeAlias = Callable[[], Backend]
+
+FAKE = "fake"
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One worker, what it runs on, and that in words."""
+
+    worker: Worker
+    plan: DevicePlan
+    words: str
+
+
+class Seating(msgspec.Struct, frozen=True, kw_only=True):
+    """A planned worker with the cores that it is bound to, None for any, and its share of the machine's threads."""
+
+    plan: DevicePlan
+    cores: tuple[int, ...] | None
+    threads: int
+
+
+def build_fleet(settings: Settings, model: LoadedModel, clock: Clock, *, processes: bool) -> list[Member]:
+    """Start the workers, side by side. ``processes``: what ``workers: auto`` means here.
+
+    Raises BackendFailed when no device serves, ConfigError for a device or an engine that does not exist.
+    """
+    seatings = seat_devices(settings, cpu_info())
+    apart = settings.workers == "process" or (settings.workers == "auto" and processes)
+
+    def start(seating: Seating) -> Member | BackendFailed | ModelError:
+        try:
+            return _start(settings, model, clock, seating, apart)
+        except (BackendFailed, ModelError) as error:
+            return error
+
+    with ThreadPoolExecutor(len(seatings)) as threads:
+        found = list(threads.map(start, seatings))
+    members = [one for one in found if isinstance(one, Member)]
+    troubles = [f"{seating.plan.id}: {one}" for seating, one in zip(seatings, found, strict=True) if one not in members]
+    if not members:
+        first = found[0]
+        assert isinstance(first, Exception)
+        raise first if len(found) == 1 else BackendFailed(f"no device can serve. {'; '.join(troubles)}")
+    for trouble in troubles:
+        log.warning("%s; the other devices serve without it", trouble)
+    return members
+
+
+def build_backend(settings: Settings, model: LoadedModel) -> Backend:
+    """The CPU's backend in this process, probed and proven, without a worker: for measurements. Raises BackendFailed
+    and ConfigError."""
+    if settings.backend == FAKE:
+        return FakeBackend()
+    choice = choose(wish_of(settings), cpu_info(), model.folder, probes_of(settings))
+    return start_backend(model, _job(model, choice))
+
+
+def seat_devices(settings: Settings, cpu: CpuInfo) -> list[Seating]:
+    """The workers to start, and who gets which cores. Raises ConfigError."""
+    plans = plan_devices(settings.device, visible_gpus())
+    if settings.backend == FAKE:
+        plans = tuple(plan for plan in plans if plan.on_cpu) or (DevicePlan("cpu", "cpu"),)
+    cores = plan_cores(usable_cores(cpu.quota), [0 if plan.on_cpu else 1 for plan in plans])
+    seatings = []
+    for plan, own in zip(plans, cores.workers, strict=True):
+        # A worker alone on the CPU may roam: bound to all cores it would gain nothing.
+        bound = own if len(plans) > 1 else None
+        threads = settings.threads or cpu.cpus
+        if plan.on_cpu:
+            threads = max(1, min(threads // plan.sharing, len(own) if bound and own else threads))
+        seatings.append(Seating(plan=plan, cores=bound, threads=threads))
+    return seatings
+
+
+def wish_of(settings: Settings, seating: Seating | None = None) -> Wish:
+    """What the settings say of the backend of a device, the CPU by default."""
+    return Wish(
+        backend=settings.backend,
+        precision=settings.precision,
+        threads=seating.threads if seating else settings.threads,
+        streams=settings.streams,
+        device=seating.plan.device if seating else "cpu",
+        memory_fraction=settings.gpu_memory_fraction / (seating.plan.sharing if seating else 1),
+        memory_bytes=settings.gpu_memory_bytes // (seating.plan.sharing if seating else 1),
+    )
+
+
+def probes_of(settings: Settings, *, fresh: bool = False) -> Probes:
+    """Verdicts are kept beside the store."""
+    return Probes(cache=source_options(settings).store_dir.parent / "probes", fresh=fresh)
+
+
+def _start(settings: Settings, model: LoadedModel, clock: Clock, seating: Seating, apart: bool) -> Member:
+    if settings.backend == FAKE:
+        worker = _worker(settings, FakeBackend, FakeBackend, seating, clock, apart)
+        return Member(worker, seating.plan, f"{seating.plan.id} (fake)")
+    wish, folder = wish_of(settings, seating), model.folder
+    choice = choose(wish, cpu_info(), folder, probes_of(settings))
+    try:
+        worker = _serve(settings, model, choice, seating, clock, apart)
+    except BackendFailed as failure:
+        # The verdict may have been a kept one, and no longer true.
+        log.warning("%s; probing anew", failure)
+        choice = choose(wish, cpu_info(), folder, probes_of(settings, fresh=True))
+        worker = _serve(settings, model, choice, seating, clock, apart)
+    for tried in choice.tried:
+        log.log(logging.INFO if tried.ok else logging.WARNING, "%s %s: %s", tried.backend, tried.tier, tried.why)
+    if settings.precision == Tier.BF16 and choice.options.tier is not Tier.BF16:
+        log.warning("bf16 is not to be had on %s; serving the better tier %s", seating.plan.id, choice.options.tier)
+    o = choice.options
+    what = f"{o.threads} threads, {o.streams} streams" if seating.plan.on_cpu else choice.options.tier.value
+    return Member(worker, seating.plan, f"{seating.plan.id} ({choice.backend}, {what})")
+
+
+def _serve(
+    settings: Settings, model: LoadedModel, choice: Choice, seating: Seating, clock: Clock, apart: bool
+) -> Worker:
+    job = _job(model, choice)
+    return _worker(settings, partial(start_backend, model, job), partial(start_in_child, job), seating, clock, apart)
+
+
+def _job(model: LoadedModel, choice: Choice) -> StartJob:
+    folder = model.folder
+    probe = ProbeJob(backend=choice.backend, options=choice.options, folder=str(folder.path), name=folder.name)
+    return StartJob(probe=probe, reference=choice.verdict.reference)
+
+
+def _worker(
+    settings: Settings,
+    here: Build,
+    there: Build,
+    seating: Seating,
+    clock: Clock,
+    apart: bool,
+) -> Worker:
+    if not apart:
+        return InlineWorker(here(), clock, seating.plan.id)
+    spec = WorkerSpec(
+        device_id=seating.plan.id,
+        build=there,
+        cpus=seating.cores,
+        forward_timeout_s=settings.forward_timeout_s,
+    )
+    return ProcessWorker(spec, clock)
