@@ -39,14 +39,20 @@ class Embedder:
     """Texts to vectors. Use it as a context manager, or call ``close``. ``engine`` lives on a loop of its own."""
 
     def __init__(
-        self, model: str | None = None, *, precision: str | None = None, settings: Settings | None = None
+        self,
+        model: str | None = None,
+        *,
+        precision: str | None = None,
+        device: str | None = None,
+        settings: Settings | None = None,
     ) -> None:
         """Load a model: a folder, a Hugging Face id or a short name. Blocks for seconds, longer if it is fetched.
 
-        ``settings`` is for all else, and for what is not given here; the default model and precision are its defaults.
+        ``device``: as ``cpu``, ``cuda:0`` or ``cpu+cuda:0``. ``settings`` is for all else, and for what is not given
+        here; the default model, precision and device are its defaults.
         Raises ModelError, ConfigError, BackendFailed.
         """
-        self.engine = build_engine(_settings(settings or Settings(), model, precision))
+        self.engine = build_engine(_settings(settings or Settings(), model, precision, device))
         self._home = _Home(self.engine)
         try:
             self._home.submit(self.engine.start).result()
@@ -244,13 +250,14 @@ def _interrupted(kind: type[BaseException] | None) -> bool:
     return kind is not None and not issubclass(kind, Exception)
 
 
-def _settings(base: Settings, model: str | None, precision: str | None) -> Settings:
+def _settings(base: Settings, model: str | None, precision: str | None, device: str | None) -> Settings:
     """Without the limits of admission: who calls a library waits for it, and takes no "try again later"."""
     return checked(
         msgspec.structs.replace(
             base,
             model=base.model if model is None else model,
             precision=base.precision if precision is None else precision,
+            device=base.device if device is None else device,
             max_concurrent_requests=sys.maxsize,
             max_queue_s=math.inf,
         )

@@ -9,7 +9,6 @@ import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -19,12 +18,14 @@ import msgspec
 from tandem import __version__
 from tandem.backends import BACKENDS
 from tandem.backends.cgroup import memory_limit_bytes
-from tandem.backends.choose import Tried, candidates, options_for, tries
+from tandem.backends.choose import Tried, Wish, candidates, options_for, tries
 from tandem.backends.cpu import CpuInfo, cpu_info
+from tandem.backends.probe import Probes
 from tandem.cli.serve import server_options
 from tandem.config import SETTINGS, Settings, source_options
+from tandem.devices import CPU
 from tandem.errors import ConfigError, ModelError
-from tandem.fleet import FAKE, probes_of, wish_of
+from tandem.fleet import FAKE, probes_of, seat_devices, wish_of
 from tandem.models.description import tensor_shapes
 from tandem.models.folder import ModelFolder
 from tandem.models.loaded import LoadedModel, load_model
@@ -83,8 +84,9 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """An engine at a tier. ``cosine``: the smallest to the fp32 reference; None where it was not measured."""
+    """An engine at a tier on a device. ``cosine``: the least to the fp32 reference; None where it was not measured."""
 
+    device: str = CPU
     backend: str
     tier: Tier
     state: State
@@ -239,26 +241,39 @@ def _described(model: LoadedModel) -> ModelFacts:
 def _candidates(settings: Settings, cpu: CpuInfo, model: LoadedModel | None, how: Examination) -> list[Candidate]:
     if settings.backend == FAKE:
         return [Candidate(backend=FAKE, tier=Tier.FP32, state="chosen", why="a test double: its vectors mean nothing")]
-    known = candidates(wish_of(settings), cpu)
-    tried = [] if model is None else list(_tried(settings, cpu, model.folder, how))
-    because = "there is no model to try it on" if model is None else "the one chosen serves"
-    rest = (Candidate(backend=name, tier=tier, state="not tried", why=because) for name, tier in known[len(tried) :])
-    return list(chain(tried, rest))
+    # Workers that share a device run the same.
+    wishes = {wish.device: wish for wish in (wish_of(settings, seating) for seating in seat_devices(settings, cpu))}
+    return [one for wish in wishes.values() for one in _on_device(wish, settings, cpu, model, how)]
 
 
-def _tried(settings: Settings, cpu: CpuInfo, folder: ModelFolder, how: Examination) -> Iterator[Candidate]:
+def _on_device(
+    wish: Wish, settings: Settings, cpu: CpuInfo, model: LoadedModel | None, how: Examination
+) -> Iterator[Candidate]:
+    """The candidates in order; from the one on that would serve, they are not tried."""
+    tried = 0
+    if model is not None:
+        for one in _tried(wish, cpu, model.folder, how, probes_of(settings, fresh=how.fresh)):
+            tried += 1
+            yield one
+    why = "there is no model to try it on" if model is None else "the one chosen serves"
+    for name, tier in candidates(wish, cpu)[tried:]:
+        yield Candidate(device=wish.device, backend=name, tier=tier, state="not tried", why=why)
+
+
+def _tried(wish: Wish, cpu: CpuInfo, folder: ModelFolder, how: Examination, probes: Probes) -> Iterator[Candidate]:
     """The candidates in order, up to the one that would serve, or all."""
     chosen = False
     how.note("trying the inference engines; a model's first time takes seconds")
-    for one in tries(wish_of(settings), cpu, folder, probes_of(settings, fresh=how.fresh)):
-        yield _judged(one, "refused" if not one.ok else "fits" if chosen else "chosen")
+    for one in tries(wish, cpu, folder, probes):
+        yield _judged(wish.device, one, "refused" if not one.ok else "fits" if chosen else "chosen")
         chosen = chosen or one.ok
         if chosen and not how.try_all:
             return
 
 
-def _judged(one: Tried, state: State) -> Candidate:
+def _judged(device: str, one: Tried, state: State) -> Candidate:
     return Candidate(
+        device=device,
         backend=one.backend,
         tier=one.tier,
         state=state,

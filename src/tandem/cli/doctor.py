@@ -76,7 +76,7 @@ def _machine(m: Machine) -> Iterator[str]:
     yield _fact("sets", f"{' '.join(m.cpu.flags) or 'none of those that matter'}; {native}")
     limit = "no limit" if m.memory_limit_bytes is None else f"a limit of {_size(m.memory_limit_bytes)}"
     yield _fact("memory", f"{'not known' if m.memory_bytes is None else _size(m.memory_bytes)}, {limit} by cgroup")
-    yield _fact("gpu", f"{'; '.join(m.gpus)}; not used by this version" if m.gpus else "none seen; none is needed")
+    yield _fact("gpu", f"{'; '.join(m.gpus)}" if m.gpus else "none seen; none is needed")
 
 
 def _model(model: ModelFacts | None) -> str:
@@ -89,7 +89,7 @@ def _model(model: ModelFacts | None) -> str:
 
 def _candidate(one: Candidate) -> str:
     kept = " (found by an earlier start; --fresh tries again)" if one.kept else ""
-    return f"{one.backend:<12} {one.tier:<5} {one.state:<10} {one.why}{kept}"
+    return f"{one.device:<7} {one.backend:<12} {one.tier:<5} {one.state:<10} {one.why}{kept}"
 
 
 def _fact(name: str, text: str) -> str:

@@ -43,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     model = parser.add_argument_group("model")
     model.add_argument("--model", help="a folder, a Hugging Face id or a short name")
+    model.add_argument("--device", help="devices that compute, as cpu, cuda:0 or cpu+cuda:0; auto takes all")
     model.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="precision tier")
     model.add_argument("--prompt-name", metavar="NAME", help="put this prompt of the model before each text")
     model.add_argument("--dimensions", type=int, metavar="N", help="keep the first N of each vector")
@@ -71,7 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print vectors or run the job; raises errors of the tree."""
-    settings = load_settings(overrides={"model": args.model, "precision": args.precision})
+    settings = load_settings(overrides={"model": args.model, "precision": args.precision, "device": args.device})
     if args.output is None:
         return _print_vectors(args, settings)
     return _embed_file(args, settings)

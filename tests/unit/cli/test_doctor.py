@@ -218,12 +218,19 @@ def test_gpus_without_their_tool_or_with_a_broken_one(tmp_path: Path) -> None:
     assert nvidia_gpus(tmp_path / "empty", "no-such-tool") == []
 
 
-def test_gpus_that_are_seen_are_said_to_be_unused(
+def test_gpus_are_shown_as_their_driver_calls_them(
     shown: pytest.CaptureFixture[str], model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkup, "nvidia_gpus", lambda: ["NVIDIA H200, 143771 MiB, 550.54"])
     main(["doctor", model, "--backend", "fake", "--port", "0"])
-    assert "gpu       NVIDIA H200, 143771 MiB, 550.54; not used by this version" in shown.readouterr().out
+    assert "gpu       NVIDIA H200, 143771 MiB, 550.54\n" in shown.readouterr().out
+
+
+def test_each_device_is_judged_and_one_that_serves_is_enough(shown: pytest.CaptureFixture[str], model: str) -> None:
+    code, found = examine(shown, model, "--backend", "onnxruntime", "--precision", "fp32", "--device", "cpu*2+cuda:7")
+    assert code == 0
+    assert [(one["device"], one["state"]) for one in found["candidates"]] == [("cpu", "chosen"), ("cuda:7", "refused")]
+    assert examine(shown, model, "--precision", "fp32", "--device", "cuda:7")[0] == 4
 
 
 def test_help_names_what_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
