@@ -36,6 +36,7 @@ def _engine(name: str, tier: Tier) -> Make:
 
 WAYS |= {name: _engine(name, Tier.FP32) for name in BACKENDS}
 WAYS["openvino-bf16"] = _engine("openvino", Tier.BF16)
+WAYS["torch-bf16"] = _engine("torch", Tier.BF16)
 
 
 @pytest.fixture(scope="module")

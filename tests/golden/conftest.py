@@ -106,6 +106,7 @@ ENGINES: dict[str, Engine] = {
     "reference": on_reference,
     "onnxruntime": on_onnxruntime,
     "openvino": _on_backend("openvino"),
+    "torch": _on_backend("torch"),
 }
 
 

@@ -45,7 +45,7 @@ def on_backend(name: str) -> Callable[[EncoderDescription], Run]:
     return make
 
 
-ENGINES = {"reference": on_reference, "onnxruntime": on_backend("onnxruntime"), "openvino": on_backend("openvino")}
+ENGINES = {"reference": on_reference, **{name: on_backend(name) for name in BACKENDS}}
 
 
 @pytest.fixture(scope="module", params=ENGINES)

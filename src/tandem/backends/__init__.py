@@ -10,5 +10,6 @@ from tandem.registry import Registry
 BACKENDS: Registry[Callable[[GraphModel, BackendOptions], Backend]] = Registry("backend")
 BACKENDS.register("openvino", "tandem.backends.openvino:OpenVinoBackend")
 BACKENDS.register("onnxruntime", "tandem.backends.onnxruntime:OnnxRuntimeBackend")
+BACKENDS.register("torch", "tandem.backends.torch_backend:TorchBackend")
 
 __all__ = ["BACKENDS", "Backend", "BackendOptions", "GraphModel"]
