@@ -7,7 +7,7 @@ into memory that its parent chose.
 from __future__ import annotations
 
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,25 +20,24 @@ from tandem.memory.stores import SharedRegion, SharedStore, attach
 from tandem.types import Output, TokenBatch
 from tandem.workers.messages import Job
 
-_ITEM_BYTES = 4
-
-_Shapes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-_Arrays: TypeAlias = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
+# Table, rows and ids are cut from one block; each begins on a cache line.
+_WORD_BYTES = 4
+_LINE_WORDS = 16
 
 
 class Cargo(msgspec.Struct, frozen=True):
-    """A batch in shared memory. ``rows`` is where the answer will be; ``held`` is to be kept until it is there.
-    ``region``: the batch's own, where the slab had no room."""
+    """A batch in shared memory. ``rows`` is where the answer will be. ``held`` must be kept until it is there: the ids,
+    and the batch's own file where the slab had no room."""
 
     job: Job
     rows: NDArray[np.float32]
-    held: tuple[NDArray[np.int32], ...]
-    region: SharedRegion | None = None
+    held: tuple[NDArray[np.int32], SharedRegion | None]
 
     @property
     def files(self) -> tuple[int, ...]:
         """The descriptors that must go with the job."""
-        return () if self.region is None else (self.region.fileno(),)
+        region = self.held[1]
+        return () if region is None else (region.fileno(),)
 
 
 class Slab:
@@ -68,27 +67,37 @@ class Slab:
         Raises MemoryExhausted when the system has no memory left.
         """
         parts = [part for part in (batch.lengths, batch.places, batch.skips) if part is not None]
-        answered = batch.ids if batch.output is Output.TOKENS else batch.lengths
-        shapes = (batch.ids.shape, (len(parts), len(batch.lengths)), (*answered.shape, width))
-        region, (ids, table, rows) = self._room(batch.ids, shapes)
-        if ids is not batch.ids:
-            np.copyto(ids, batch.ids)
-        np.stack(parts, out=table)
-        start = (region or self.region).address
+        n = len(batch.lengths)
+        rows_shape = (*(batch.ids.shape if batch.output is Output.TOKENS else (n,)), width)
+        at_rows = _lines(len(parts) * n)
+        at_ids = at_rows + _lines(prod(rows_shape))
+        region, ids = None, self._offset(batch.ids)
+        try:
+            block = self._pool.array((at_ids if ids is not None else at_ids + batch.ids.size,), np.int32)
+            begin = _address(block) - self.region.address
+        except MemoryExhausted:
+            region, block = self._spill(at_ids + batch.ids.size)
+            begin, ids = 0, None
+        for row, part in enumerate(parts):
+            block[row * n : row * n + n] = part
+        if ids is None:
+            ids = begin + at_ids * _WORD_BYTES
+            block[at_ids:].reshape(batch.ids.shape)[:] = batch.ids
+        rows = block[at_rows : at_rows + prod(rows_shape)].view(np.float32).reshape(rows_shape)
         job = Job(
             number=number,
             output=batch.output,
-            n=len(batch.lengths),
-            shape=(ids.shape[0], ids.shape[1]),
-            rows_shape=rows.shape,
-            ids=_address(ids) - start,
-            table=_address(table) - start,
-            rows=_address(rows) - start,
+            n=n,
+            shape=(batch.ids.shape[0], batch.ids.shape[1]),
+            rows_shape=rows_shape,
+            ids=ids,
+            table=begin,
+            rows=begin + at_rows * _WORD_BYTES,
             placed=batch.places is not None,
             skipped=batch.skips is not None,
             own_bytes=region.nbytes if region else 0,
         )
-        return Cargo(job, rows, (ids, table), region)
+        return Cargo(job, rows, (batch.ids, region))
 
     def statistics(self) -> PoolStatistics:
         return self._pool.statistics()
@@ -97,28 +106,18 @@ class Slab:
         """Rows that are out stay good; the memory goes when the last of them does."""
         self._pool.close()
 
-    def _room(self, ids: NDArray[np.int32], shapes: _Shapes) -> tuple[SharedRegion | None, _Arrays]:
-        """Arrays of these shapes for ids, table and rows, in the slab; else in a region that is returned with them."""
-        try:
-            rows = self._pool.array(shapes[2], np.float32)
-            table = self._pool.array(shapes[1], np.int32)
-            return None, (ids if self._holds(ids) else self._pool.array(shapes[0], np.int32), table, rows)
-        except MemoryExhausted:
-            # Token rows of long texts, or rows that callers keep.
-            sizes = [-(-_ITEM_BYTES * prod(shape) // self._store.alignment) * self._store.alignment for shape in shapes]
-            region = self._store.allocate(sum(sizes))
-        self.spilled += 1
-        return region, (
-            np.ndarray(shapes[0], np.int32, region.buffer),
-            np.ndarray(shapes[1], np.int32, region.buffer, sizes[0]),
-            np.ndarray(shapes[2], np.float32, region.buffer, sizes[0] + sizes[1]),
-        )
-
-    def _holds(self, array: NDArray[Any]) -> bool:
-        """Whether an array lies in the slab, as the child would read it."""
+    def _offset(self, array: NDArray[Any]) -> int | None:
+        """Where in the slab an array begins; None when it does not lie there as the child would read it."""
         if array.dtype != np.int32 or not array.flags.c_contiguous:
-            return False
-        return 0 <= _address(array) - self.region.address <= self.region.nbytes - array.nbytes
+            return None
+        offset = _address(array) - self.region.address
+        return offset if 0 <= offset <= self.region.nbytes - array.nbytes else None
+
+    def _spill(self, words: int) -> tuple[SharedRegion, NDArray[np.int32]]:
+        """Memory for one batch alone: token rows of long texts are large, and callers may keep all rows there are."""
+        region = self._store.allocate(words * _WORD_BYTES)
+        self.spilled += 1
+        return region, np.ndarray((words,), np.int32, region.buffer)
 
 
 class Reader:
@@ -142,6 +141,10 @@ class Reader:
             output=job.output,
         )
         return batch, rows
+
+
+def _lines(words: int) -> int:
+    return -(-words // _LINE_WORDS) * _LINE_WORDS
 
 
 def _address(array: NDArray[Any]) -> int:

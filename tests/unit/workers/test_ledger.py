@@ -12,7 +12,8 @@ from tests.engines import batch_of
 
 def flight(number: int) -> Flight:
     job = Job(number, Output.POOLED, 1, (1, 3), (1, 16), 0, 0, 0, False, False)
-    return Flight(batch_of([[2, 9, 3]]), lambda done: None, Cargo(job, np.empty((1, 16), np.float32), ()))
+    batch = batch_of([[2, 9, 3]])
+    return Flight(batch, lambda done: None, Cargo(job, np.empty((1, 16), np.float32), (batch.ids, None)))
 
 
 def numbers(flights: list[Flight]) -> list[int]:

@@ -129,5 +129,5 @@ def test_a_steady_state_takes_nothing_from_the_system(slab: Slab) -> None:
         round_trip(turn % 32 + 1)
     after = slab.statistics()
     assert (after.store_allocations, after.misses) == (1, before.misses)
-    assert after.takes - before.takes == 15_000
+    assert after.takes - before.takes == 10_000, "ids, and one block for the rest"
     assert slab.spilled == 0
