@@ -19,7 +19,7 @@ BROAD_EXCEPT: dict[str, str] = {
 
 # Beside the clock: what measures from outside, and the stand-in for a device, which takes time by its nature.
 TIME_ALLOWED = ("tandem.clock", "tandem.bench*", "tandem.cli*", "tandem.backends.fake")
-TORCH_ALLOWED = ("tandem.backends.torch*", "tandem.memory.torch_stores", "tandem.bench.memory_torch")
+TORCH_ALLOWED = ("tandem.backends.torch*", "tandem.memory.torch_stores", "tandem.bench.*_torch")
 QUIET = {"openvino": "tandem.backends.quiet_openvino", "onnxruntime": "tandem.backends.quiet_onnxruntime"}
 TORCH = frozenset({"torch", "transformers", "sentence_transformers", "tensorflow", "jax"})
 # numpy.random: what is built from a seed. Everything else there draws from one hidden, global state.

@@ -98,6 +98,7 @@ class TorchBackend:
             return
         self._closed = True
         del self._forward, self._graphs
+        self._lanes = SimpleQueue()
         self._pools.close()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

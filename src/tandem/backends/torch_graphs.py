@@ -145,22 +145,28 @@ class GraphBook:
 def record_all(
     buckets: Sequence[Bucket], device: torch.device, stream: torch.cuda.Stream, compute: Compute
 ) -> GraphBook:
-    """Record every bucket, the largest first, so that the others find room in what it left; all share one private pool
-    of memory, as they run one after the other. What can not be recorded, or does not pay, runs as it is."""
+    """Record bucket after bucket, from the smallest up to where it pays no more. All share one private pool of memory,
+    as they run one after the other. What is not recorded runs as it is, and so does everything where CUDA refuses."""
     pool = torch.cuda.graph_pool_handle()
     runs: list[StaticRun] = []
+    useless = 0
     with torch.cuda.stream(stream):
-        for bucket in reversed(buckets):
+        for bucket in buckets:
             run = StaticRun(bucket, device, compute)
             try:
                 why = run.record(pool, stream)
             except RuntimeError as error:
-                log.warning("no CUDA graphs: %s", " ".join(str(error).split()))
+                log.warning("no CUDA graphs from %d tokens on: %s", bucket.tokens, " ".join(str(error).split()))
                 break
-            if why:
-                log.debug("no CUDA graph for %s: %s", bucket, why)
-            else:
+            if not why:
                 runs.append(run)
+                useless = 0
+                continue
+            log.debug("no CUDA graph for %s: %s", bucket, why)
+            # One may have been timed while something else used the GPU; two in a row are both kinds of a size.
+            useless += 1
+            if useless == 2:
+                break
     stream.synchronize()
     log.info("%d CUDA graphs, up to %d tokens", len(runs), max((run.bucket.tokens for run in runs), default=0))
     return GraphBook(runs)

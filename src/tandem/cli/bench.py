@@ -1,4 +1,4 @@
-"""``tandem bench offline | serve``: measure this machine, with peers beside."""
+"""``tandem bench offline | serve | gpu``: measure this machine, with peers beside."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from tandem.cli import bench_gpu
 from tandem.models.catalog import DEFAULT_MODEL
 
 PEERS = ("sentence-transformers", "fastembed", "infinity")
@@ -14,7 +15,7 @@ WRONG = 1
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add both benchmarks and their options."""
+    """Add the benchmarks and their options."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="<benchmark>")
     offline = kinds.add_parser("offline", help="the library against its own backend and in-process peers")
     serve = kinds.add_parser("serve", help="the server over HTTP, against peers and its backend's ceiling")
@@ -25,10 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--connections", type=int, default=8, help="connections of the bulk and memory loads (default %(default)s)")
     add("--seconds", type=float, default=10.0, help="length of each load on single questions (default %(default)s)")
     add("--minutes", type=float, default=10.0, help="length of the memory run (default %(default)s)")
+    bench_gpu.configure(kinds.add_parser("gpu", help="the GPU backend against the device's own peak and transformers"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark, print the report and write its files; 1 when a result was wrong."""
+    if args.kind == "gpu":
+        return bench_gpu.run(args)
     import msgspec
 
     from tandem.bench.options import BenchOptions
