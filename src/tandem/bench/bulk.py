@@ -23,7 +23,7 @@ AGAINST_CEILING = "bulk over HTTP against the backend's own ceiling"
 PADDING = "padding waste of bulk, by the server's own metrics"
 
 
-class _Load:
+class MixLoad:
     """The whole mix through one server, in lists."""
 
     def __init__(self, context: Context, server: Server) -> None:
@@ -62,7 +62,7 @@ def bulk(context: Context) -> None:
     report = context.report
     with ExitStack() as stack:
         servers = [stack.enter_context(context.start(spec)) for spec in (context.tandem, *context.infinities())]
-        loads = {server.spec.name: _Load(context, server) for server in servers}
+        loads = {server.spec.name: MixLoad(context, server) for server in servers}
         own = loads[context.tandem.name]
         ceiling = _Ceiling(context)
         stack.callback(ceiling.close)
@@ -104,7 +104,7 @@ class _Ceiling:
         return self._ceiling.seconds(self._batches)
 
 
-def _check(context: Context, loads: list[_Load]) -> None:
+def _check(context: Context, loads: list[MixLoad]) -> None:
     judge = context.judge(context.mix.texts)
     for load in loads:
         spec = load.server.spec

@@ -13,7 +13,8 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``texts`` and ``peer_texts``: how many of the mix each side runs, None for all; ``rounds`` are counted rounds.
 
     ``peers`` are names as in ``bench/peers``; ``peers_folder`` is where they were set up. ``minutes`` is the length of
-    the memory run, ``seconds`` that of each load on single questions. ``only`` names parts, empty means all.
+    the memory run, ``seconds`` that of each load on single questions. ``kills``: how often a worker is killed under
+    load. ``only`` names parts, empty means all.
     """
 
     model: str = DEFAULT_MODEL
@@ -29,4 +30,5 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 10.0
     minutes: float = 10.0
     connections: int = 8
+    kills: int = 20
     out: Path = Path("bench/results")

@@ -10,9 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 import msgspec
 
@@ -93,6 +93,10 @@ class Server:
             connection.request("GET", path)
             return connection.getresponse().read()
 
+    def children(self) -> list[int]:
+        """Process ids of all that it has started, and they."""
+        return _tree(self.pid)[1:]
+
     def rss_bytes(self) -> int:
         """Resident memory of the process and its children."""
         return sum(_rss_bytes(pid) for pid in _tree(self.pid))
@@ -126,16 +130,19 @@ class Server:
         raise JobError(f"{self.spec.name} did not start: {' | '.join(tail)}")
 
 
-def tandem_server(model: str, precision: str, threads: int | None = None) -> ServerSpec:
-    """``tandem serve`` of this very environment, as a user would start it."""
+def tandem_server(
+    model: str, precision: str, threads: int | None = None, more: Mapping[str, str] = MappingProxyType({})
+) -> ServerSpec:
+    """``tandem serve`` of this very environment, as a user would start it; ``more`` are settings by their keys."""
     command = [sys.executable, "-m", "tandem", "serve", model, "--host", HOST, "--port", "{port}"]
     settings = {"precision": precision} | ({} if threads is None else {"threads": str(threads)})
+    flags = [word for key, value in more.items() for word in (f"--{key.replace('_', '-')}", value)]
     return ServerSpec(
-        name=f"tandem {precision}",
-        command=[*command, "--precision", precision],
+        name=" ".join(("tandem", precision, *more.values())),
+        command=[*command, "--precision", precision, *flags],
         path="/v1/embeddings",
         model=model,
-        settings=settings,
+        settings={**settings, **more},
     )
 
 

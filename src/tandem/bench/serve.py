@@ -9,12 +9,14 @@ from pathlib import Path
 from tandem.bench.bulk import bulk
 from tandem.bench.conditions import Neighbours, conditions
 from tandem.bench.context import Context
+from tandem.bench.kill import kill
 from tandem.bench.lifetime import memory, start
 from tandem.bench.options import BenchOptions
 from tandem.bench.quality import quality
 from tandem.bench.report import Report
 from tandem.bench.singles import one, singles
 from tandem.bench.texts import cutter, english_mix, questions
+from tandem.bench.workers import workers
 from tandem.config import Settings, source_options
 from tandem.errors import ConfigError
 from tandem.models.loaded import load_model
@@ -27,6 +29,8 @@ PARTS: dict[str, Callable[[Context], None]] = {
     "quality": quality,
     "start": start,
     "memory": memory,
+    "workers": workers,
+    "kill": kill,
 }
 
 
