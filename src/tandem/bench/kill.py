@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 import signal
 import time
 from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 from threading import Event
 
 import msgspec
@@ -53,7 +53,7 @@ def _kill(context: Context, devices: str) -> None:
         with ThreadPoolExecutor(2) as threads:
             load = threads.submit(run_load, under_fire)
             prober = threads.submit(_probe, server, ended)
-            kills = _kill_workers(server, options.kills, random.Random(options.seed))
+            kills = _kill_workers(server, options.kills, Random(options.seed))
             result = load.result()
             ended.set()
             answers = prober.result()
@@ -71,7 +71,7 @@ def _kill(context: Context, devices: str) -> None:
         report.problems.append(f"{devices}: {lost} requests lost: {result.errors} {result.first_error}")
 
 
-def _kill_workers(server: Server, kills: int, chance: random.Random) -> list[float]:
+def _kill_workers(server: Server, kills: int, chance: Random) -> list[float]:
     """End a worker every ``_EVERY_S``; returns when, in seconds of the process' clock."""
     found = []
     for _ in range(kills):

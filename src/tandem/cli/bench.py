@@ -22,9 +22,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for each in (offline, serve):
         _add_common(each)
     add = serve.add_argument
-    add("--only", action="append", default=[], metavar="PART", help="bulk, singles, one, quality, start or memory")
+    add(
+        "--only",
+        action="append",
+        default=[],
+        metavar="PART",
+        help="bulk, singles, one, quality, start, memory, workers or kill",
+    )
     add("--connections", type=int, default=8, help="connections of the bulk and memory loads (default %(default)s)")
     add("--seconds", type=float, default=10.0, help="length of each load on single questions (default %(default)s)")
+    add("--kills", type=int, default=20, help="how often a worker is killed (default %(default)s)")
     add("--minutes", type=float, default=10.0, help="length of the memory run (default %(default)s)")
     bench_gpu.configure(kinds.add_parser("gpu", help="the GPU backend against the device's own peak and transformers"))
 
