@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import msgspec
 
@@ -40,16 +40,19 @@ class Child:
 
     def __init__(self, birth: Birth, region: SharedRegion) -> None:
         """Raises BackendFailed when the system starts no process."""
-        ours, theirs = pair()
         try:
-            with theirs:
-                self._process = _start(birth, theirs.fileno(), region)
+            with ExitStack() as stack:
+                ours, theirs = pair()
+                stack.callback(ours.close)
+                with theirs:
+                    self._process = _start(birth, theirs.fileno(), region)
+                stack.callback(_discard, self._process)
+                self._pidfd = os.pidfd_open(self._process.pid)
+                stack.pop_all()
         except OSError as error:
-            ours.close()
             raise BackendFailed(f"could not be started: {error}") from error
         self.pid = self._process.pid
         self._line = Line(ours)
-        self._pidfd = os.pidfd_open(self.pid)
         self._news = select.poll()
         self._news.register(self._line.fileno(), select.POLLIN)
         self._news.register(self._pidfd, select.POLLIN)
@@ -132,6 +135,11 @@ def _start(birth: Birth, socket_fd: int, region: SharedRegion) -> subprocess.Pop
             # The terminal's Ctrl-C is for the parent, which lets its children finish.
             process_group=0,
         )
+
+
+def _discard(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
 
 
 @contextmanager

@@ -105,9 +105,11 @@ class ProcessWorker:
 
     def _keep(self, begun: Callable[[bool], None]) -> None:
         """One child after the other."""
-        served_s = self._life(partial(begun, True))
+        try:
+            served_s = self._life(partial(begun, True))
+        finally:
+            begun(False)  # unless the first word was another
         if served_s is None:
-            begun(False)
             return
         restarts = Restarts(self._spec.restarts)
         while not self._closed.is_set():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from tandem.clock import SystemClock
 from tandem.errors import BackendFailed
 from tandem.types import Output, TokenBatch
 from tandem.workers.base import Done, facts_of
+from tandem.workers.handle import Child
 from tandem.workers.ledger import RestartOptions
 from tandem.workers.messages import Ended, Hello
 from tandem.workers.process import ProcessWorker, WorkerSpec
@@ -269,6 +271,31 @@ def test_what_can_not_be_pickled_is_refused_here(start: Start) -> None:
 def test_a_python_that_can_not_be_started(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/no/such/python")
     with pytest.raises(BackendFailed, match=r"could not be started: .*/no/such/python"):
+        start()
+
+
+def test_a_restart_waits_until_there_are_files_for_it(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    bench = start()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        bench.kill()
+        bench.goes_down()
+        until(lambda: caplog.text.count("could not be started: [Errno 24] Too many open files") > 1)
+        assert bench.run(GOOD).lost
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    bench.comes_up()
+    bench.serves()
+
+
+def test_a_bug_in_the_keeper_ends_the_start(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def buggy(self: Child, timeout_s: float) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Child, "receive", buggy)
+    monkeypatch.setattr("threading.excepthook", lambda arguments: None)
+    with pytest.raises(BackendFailed, match="was ended by SIGKILL"):
         start()
 
 
