@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tandem.clock import ManualClock, SystemClock
 from tandem.errors import MemoryExhausted, MemoryFault
 from tandem.memory import Block, Pool, PoolOptions, StoreOptions
-from tandem.memory.sizes import class_bytes
+from tandem.memory.sizes import block_bytes
 from tandem.memory.stores import HostStore
 
 KIB = 1024
@@ -78,7 +78,7 @@ class PoolMachine(RuleBasedStateMachine):
         stats = self.pool.statistics()
         free = stats.budget_bytes - stats.in_use_bytes
         if not self.blocks and not self.arrays and not self.waiting:
-            assert sum(class_bytes(nbytes, 64) for nbytes in many) > free
+            assert sum(block_bytes(nbytes, 64) for nbytes in many) > free
 
     @rule(nbytes=sizes)
     def array(self, nbytes: int) -> None:
@@ -152,13 +152,13 @@ TestPool.settings = settings(max_examples=60, stateful_step_count=40, deadline=N
 
 
 @given(st.integers(0, 1 << 40), st.sampled_from([64, 512]))
-def test_a_class_is_at_most_an_eighth_too_large_and_holds_itself(nbytes: int, alignment: int) -> None:
-    size = class_bytes(nbytes, alignment)
+def test_a_block_is_at_most_an_eighth_too_large_and_holds_itself(nbytes: int, alignment: int) -> None:
+    size = block_bytes(nbytes, alignment)
     assert size >= max(nbytes, 1)
     assert size % alignment == 0
     assert size - nbytes < max(nbytes / 8, alignment) or nbytes == 0
-    assert class_bytes(size, alignment) == size
-    assert class_bytes(nbytes + 1, alignment) >= size
+    assert block_bytes(size, alignment) == size
+    assert block_bytes(nbytes + 1, alignment) >= size
 
 
 def test_threads_share_a_pool() -> None:
@@ -227,7 +227,7 @@ def batches(requests: int, seed: int) -> Iterator[list[int]]:
 @pytest.mark.parametrize("reserve", [None, 0])
 def test_steady_traffic_takes_nothing_from_the_store(reserve: int | None) -> None:
     budget = 16 << 20
-    options = PoolOptions(budget_bytes=budget, reserve_bytes=reserve, region_bytes=1 << 20)
+    options = PoolOptions(budget_bytes=budget, reserve_bytes=reserve, region_bytes=4 << 20)
     pool = Pool(HostStore(StoreOptions()), options, SystemClock())
     flight: deque[list[Block]] = deque()
 

@@ -10,7 +10,7 @@ import numpy as np
 from tandem.errors import MemoryFault
 from tandem.memory.allocator import Allocator
 from tandem.memory.base import PoolStatistics
-from tandem.memory.sizes import class_bytes
+from tandem.memory.sizes import SMALL_BYTES, block_bytes
 
 
 def statistics(books: Allocator, take_times_s: Sequence[float]) -> PoolStatistics:
@@ -43,26 +43,27 @@ def check(books: Allocator) -> None:
     held = [*books.live.values(), *(block for _, block in books.fenced)]
     pieces: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
     for block in held:
-        _require(block.nbytes == class_bytes(block.wanted, books.store.alignment), "a block has another class's size")
+        _require(block.nbytes == block_bytes(block.wanted, books.store.alignment), "a block has another's size")
         pieces[id(block.region)].append((block.offset, block.offset + block.nbytes))
     for size, ready in books.ready.items():
-        _require(all(block.nbytes == size for block in ready), "a block is kept in another class")
+        _require(all(block.nbytes == size <= SMALL_BYTES for block in ready), "a block is kept in another class")
         for block in ready:
             pieces[id(block.region)].append((block.offset, block.offset + block.nbytes))
-    for key, spans in books.spans.by_region.items():
-        pieces[key] += [(span.start, span.stop) for span in spans]
-    regions = books.spans.regions
-    _require(pieces.keys() <= regions.keys(), "a block lies in a region that was given back")
-    for key, region in regions.items():
+    tracts = books.spans.tracts
+    for key, tract in tracts.items():
+        pieces[key] += [(start, start + size) for start, size in zip(tract.starts, tract.sizes, strict=True)]
+        _require(all(size > 0 for size in tract.sizes), "a free span has no bytes")
+    _require(pieces.keys() <= tracts.keys(), "a block lies in a region that was given back")
+    for key, tract in tracts.items():
         end = 0
         for start, stop in sorted(pieces[key]):
             _require(start == end, f"{'an overlap' if start < end else 'a gap'} at byte {min(start, end):,}")
             _require(start % books.store.alignment == 0, f"byte {start:,} begins a block and is not aligned")
             end = stop
-        _require(end == region.nbytes, f"a gap at byte {end:,}")
+        _require(end == tract.region.nbytes, f"a gap at byte {end:,}")
     _require(books.in_use_bytes == sum(block.nbytes for block in held), "the bytes in use do not add up")
     _require(books.wanted_bytes == sum(block.wanted for block in held), "the wanted bytes do not add up")
-    _require(books.reserved_bytes == sum(region.nbytes for region in regions.values()), "the regions do not add up")
+    _require(books.reserved_bytes == sum(tract.region.nbytes for tract in books.spans), "the regions do not add up")
     _require(books.reserved_bytes <= books.budget_bytes, "the budget is exceeded")
 
 

@@ -86,7 +86,8 @@ class PoolStatistics(msgspec.Struct, frozen=True, kw_only=True):
     their fence count in both, and alone in ``fenced_bytes``. ``reserved_bytes`` are had from the store.
     ``internal_fragmentation``: of ``in_use_bytes``, the share that nobody asked for. ``external_fragmentation``: of the
     free bytes, the share outside the largest span that merging would yield; high is bad only for a large request.
-    ``misses``: takes that found no block of their class ready; ``merges``: times that kept blocks were merged.
+    ``misses``: takes for which nothing was ready and no span large enough; ``merges``: times that small blocks, kept by
+    class, were merged.
     ``take_p50_s`` and ``take_p99_s``: over the last 1,024 that were timed, one take in 17 and the mean of each batch of
     takes, without waiting for other threads.
     """

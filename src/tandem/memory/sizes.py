@@ -1,17 +1,23 @@
-"""Size classes: eight to a doubling.
+"""How much a block has beside what was asked for: at most an eighth.
 
-A block is at most an eighth larger than what was asked, 6 % on average over even sizes. Four to a doubling waste twice
-that and sixteen half of it, but twice the classes are twice the blocks that lie ready for sizes nobody asks for now.
-Powers of two, the common choice, waste up to half. Exact sizes waste nothing and never meet again: the ids of a batch
-have a different size almost every time.
+Small blocks come in classes, eight to a doubling, so that what one request gives back fits the next. Four to a
+doubling waste twice as much; powers of two, the common choice, up to half. Large ones are cut to size, in steps that
+keep slivers out of the books: classes of them, kept ready, cost far more memory than they save time (docs/memory.md).
 """
 
 from __future__ import annotations
 
-STEPS_LOG2 = 3
+SMALL_BYTES = 4096
+"""Up to here blocks have classes: lengths, places and the ids of small batches."""
+
+_STEPS_LOG2 = 3
+_STEP_BYTES = SMALL_BYTES >> _STEPS_LOG2
 
 
-def class_bytes(nbytes: int, alignment: int) -> int:
-    """The smallest class that holds ``nbytes`` >= 0: a multiple, at least one, of ``alignment``, a power of two."""
-    step_log2 = max((nbytes - 1).bit_length() - 1 - STEPS_LOG2, alignment.bit_length() - 1)
+def block_bytes(nbytes: int, alignment: int) -> int:
+    """The size of the block for ``nbytes`` >= 0: a multiple, at least one, of ``alignment``, a power of two."""
+    if nbytes > SMALL_BYTES:
+        step = max(_STEP_BYTES, alignment)
+        return (nbytes + step - 1) // step * step
+    step_log2 = max((nbytes - 1).bit_length() - 1 - _STEPS_LOG2, alignment.bit_length() - 1)
     return max(-(-nbytes >> step_log2) << step_log2, alignment)

@@ -1,86 +1,115 @@
-"""The free spans of a pool's regions: where blocks are cut from, and where they grow together again.
+"""The free spans of a pool's regions: where blocks are cut from, and where they grow together again at once.
 
-Best fit with full merging, which of the simple rules leaves the least fragmentation over real traces (Johnstone and
-Wilson, "The memory fragmentation problem: solved?", 1998). Searches are linear: spans are few, and the pool comes here
-only when it has no block of a class ready.
+First fit by address with immediate merging, one of the two rules that leave the least fragmentation over real
+programs (Johnstone and Wilson, "The memory fragmentation problem: solved?", 1998), and here the better one; with small
+blocks cut from the other end, where they do not stand in the way of large ones. Searches are linear: spans are a few
+dozen.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from operator import itemgetter
-
-import msgspec
 
 from tandem.memory.base import Block, Region
 
 
-class Span(msgspec.Struct, frozen=True):
-    """Free bytes ``start`` to ``stop`` of a region."""
+class Tract:
+    """A region's free spans: ``starts`` ascending and ``sizes`` beside them, in bytes; no two spans touch."""
 
-    start: int
-    stop: int
+    def __init__(self, region: Region) -> None:
+        self.region = region
+        self.starts = [0]
+        self.sizes = [region.nbytes]
 
     @property
-    def nbytes(self) -> int:
-        return self.stop - self.start
+    def empty(self) -> bool:
+        """Whether nothing of the region is out or kept ready."""
+        return self.sizes == [self.region.nbytes]
+
+    def release(self, start: int, nbytes: int) -> None:
+        """Add a span and join it with those that it touches."""
+        starts, sizes = self.starts, self.sizes
+        place = bisect_left(starts, start)
+        if place and starts[place - 1] + sizes[place - 1] == start:
+            place -= 1
+            sizes[place] += nbytes
+        else:
+            starts.insert(place, start)
+            sizes.insert(place, nbytes)
+        after = place + 1
+        if after < len(starts) and starts[place] + sizes[place] == starts[after]:
+            sizes[place] += sizes[after]
+            del starts[after], sizes[after]
+
+    def copy(self) -> Tract:
+        """The same spans, apart from these."""
+        twin = Tract(self.region)
+        twin.starts, twin.sizes = self.starts.copy(), self.sizes.copy()
+        return twin
 
 
 class FreeSpans:
-    """Every region of a pool, with its free spans ascending; no two spans touch."""
+    """Every region of a pool with its free spans, the oldest region first, so that the youngest empties first."""
 
-    def __init__(self) -> None:
-        self.by_region: dict[int, list[Span]] = {}
-        self.regions: dict[int, Region] = {}
+    def __init__(self, tracts: Iterable[Tract] = ()) -> None:
+        self.tracts = {id(tract.region): tract for tract in tracts}
+
+    def __iter__(self) -> Iterator[Tract]:
+        return iter(self.tracts.values())
 
     def add(self, region: Region) -> None:
         """A new region, all of it free."""
-        self.regions[id(region)] = region
-        self.by_region[id(region)] = [Span(0, region.nbytes)]
+        self.tracts[id(region)] = Tract(region)
+
+    def empty_bytes(self) -> int:
+        """Of the regions that are free from end to end."""
+        return sum(tract.region.nbytes for tract in self if tract.empty)
 
     def remove_empty(self) -> list[Region]:
         """Forget the regions that are free from end to end, and return them."""
-        empty = [region for key, region in self.regions.items() if self.by_region[key] == [Span(0, region.nbytes)]]
+        empty = [tract.region for tract in self if tract.empty]
         for region in empty:
-            del self.regions[id(region)], self.by_region[id(region)]
+            del self.tracts[id(region)]
         return empty
 
-    def carve(self, nbytes: int) -> Block | None:
-        """Cut ``nbytes`` from the low end of the smallest span that has them; None when none has."""
-        fits = (
-            (span.nbytes, key, place)
-            for key, spans in self.by_region.items()
-            for place, span in enumerate(spans)
-            if span.nbytes >= nbytes
-        )
-        # By size alone: of equals the first, in the oldest region, so that young regions may empty and go.
-        found, key, place = min(fits, key=itemgetter(0), default=(0, 0, 0))
-        if not found:
-            return None
-        span = self.by_region[key][place]
-        self.by_region[key][place : place + 1] = [] if found == nbytes else [Span(span.start + nbytes, span.stop)]
-        return Block(self.regions[key], span.start, nbytes, nbytes)
+    def carve_low(self, nbytes: int) -> Block | None:
+        """Cut ``nbytes`` from the low end of the first span that has them; None when none has."""
+        for tract in self.tracts.values():
+            sizes = tract.sizes
+            for place, size in enumerate(sizes):
+                if size >= nbytes:
+                    start = tract.starts[place]
+                    if size == nbytes:
+                        del tract.starts[place], sizes[place]
+                    else:
+                        tract.starts[place] = start + nbytes
+                        sizes[place] = size - nbytes
+                    return Block(tract.region, start, nbytes, nbytes)
+        return None
 
-    def merge(self, blocks: Iterable[Block]) -> None:
-        """Make free blocks spans again."""
-        self.by_region = self.merged(blocks)
+    def carve_high(self, nbytes: int) -> Block | None:
+        """Cut ``nbytes`` from the high end of the last span of a region that has them; None when none has."""
+        for tract in self.tracts.values():
+            sizes = tract.sizes
+            for place in range(len(sizes) - 1, -1, -1):
+                left = sizes[place] - nbytes
+                if left >= 0:
+                    start = tract.starts[place] + left
+                    if left:
+                        sizes[place] = left
+                    else:
+                        del tract.starts[place], sizes[place]
+                    return Block(tract.region, start, nbytes, nbytes)
+        return None
 
-    def merged(self, blocks: Iterable[Block]) -> dict[int, list[Span]]:
-        """The spans by ``id`` of their region as they would be with ``blocks`` merged in."""
-        loose = {key: list(spans) for key, spans in self.by_region.items()}
+    def release(self, block: Block) -> None:
+        """Make a block free."""
+        self.tracts[id(block.region)].release(block.offset, block.nbytes)
+
+    def with_free(self, blocks: Iterable[Block]) -> FreeSpans:
+        """A copy in which ``blocks`` are free too."""
+        merged = FreeSpans(tract.copy() for tract in self)
         for block in blocks:
-            loose[id(block.region)].append(Span(block.offset, block.offset + block.nbytes))
-        return {key: list(_joined(spans)) for key, spans in loose.items()}
-
-
-def _joined(spans: list[Span]) -> Iterator[Span]:
-    start = stop = -1
-    for span in sorted(spans, key=lambda span: span.start):
-        if span.start == stop:
-            stop = span.stop
-            continue
-        if stop > start:
-            yield Span(start, stop)
-        start, stop = span.start, span.stop
-    if stop > start:
-        yield Span(start, stop)
+            merged.release(block)
+        return merged

@@ -59,6 +59,7 @@ def test_no_coefficient_falls_below_zero() -> None:
         # Wider rows cost less here, which no engine does and noise may show.
         model.observe(tokens, tokens * width, 10, 5000 * tokens / (1 + width / 100))
     assert min(msgspec.structs.astuple(model.footprint)) >= 0
+    assert model.footprint.peak_bytes(1000, 100_000, 10) == pytest.approx(2_500_000, rel=0.5)
 
 
 def test_what_measurements_do_not_show_stays_as_guessed() -> None:
