@@ -101,7 +101,7 @@ class Generator:
         self._end_s = math.inf
         self._idle: list[Connection] = []
         self._waiting: deque[float] = deque()
-        self._arrivals = _arrivals(job) if job.loop is Loop.OPEN else np.empty(0)
+        self._arrivals = arrivals(job) if job.loop is Loop.OPEN else np.empty(0)
         self._arrived = 0
         self._finished = asyncio.Event()
         self._lost = 0
@@ -218,7 +218,7 @@ def _requests(job: LoadJob) -> list[bytes]:
     return [f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
 
 
-def _arrivals(job: LoadJob) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def arrivals(job: LoadJob) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Poisson arrivals from the start: exponential gaps of mean 1/rate, up to the end of the run."""
     rng = np.random.default_rng(job.seed)
     count = min(job.requests, int(job.rate * job.seconds * 1.5) + 100)

@@ -38,6 +38,8 @@ COMMANDS: dict[str, Command] = {
     "embed": Command("tandem.cli.embed", "embed a text or a file of them"),
     "models": Command("tandem.cli.models", "list, pull, show and remove models"),
     "bench": Command("tandem.cli.bench", "measure this machine, with peers beside"),
+    "profile": Command("tandem.cli.profile", "measure what this machine's devices cost, for simulate"),
+    "simulate": Command("tandem.cli.simulate", "try the scheduler on devices that are not here"),
     "doctor": Command("tandem.cli.doctor", "show devices, what would be chosen, and why"),
 }
 
