@@ -173,6 +173,7 @@ def _worker(
         device_id=seating.plan.id,
         build=there,
         cpus=seating.cores,
+        threads=seating.threads if seating.plan.on_cpu else 0,
         forward_timeout_s=settings.forward_timeout_s,
     )
     return ProcessWorker(spec, clock)

@@ -69,6 +69,9 @@ class GraphModel(msgspec.Struct, frozen=True, kw_only=True):
     weights: Mapping[str, NDArray[Any]] | None = None
 
 
+CPU_DEVICE = "cpu"
+
+
 class BackendOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``threads`` of the device in all, shared by ``streams``. ``kernel_cache``: prepared kernels kept a stream, which
     bounds the memory that a variety of shapes takes. ``device``: where it runs, as ``cpu`` or ``cuda:0``.
@@ -78,7 +81,7 @@ class BackendOptions(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
     streams: int = 1
     kernel_cache: int = 5000
-    device: str = "cpu"
+    device: str = CPU_DEVICE
     memory_fraction: float = 0.9
     memory_bytes: int = 0
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from tandem.backends import BACKENDS, BackendOptions
+from tandem.backends.base import CPU_DEVICE
 from tandem.backends.cpu import CpuInfo
 from tandem.backends.probe import ProbeJob, Probes, Verdict, probe
 from tandem.errors import BackendFailed
@@ -33,13 +34,13 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     precision: str = "auto"
     threads: int = 0
     streams: int = 0
-    device: str = "cpu"
+    device: str = CPU_DEVICE
     memory_fraction: float = 0.9
     memory_bytes: int = 0
 
     @property
     def on_cpu(self) -> bool:
-        return self.device == "cpu"
+        return self.device == CPU_DEVICE
 
 
 class Tried(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from tandem import __version__
 from tandem.backends import BACKENDS, BackendOptions
+from tandem.backends.base import CPU_DEVICE
 from tandem.backends.child_process import command, environment, how_it_ended, leave_no_core
 from tandem.backends.cpu import CpuInfo
 from tandem.backends.graph_model import graph_model
@@ -138,8 +139,15 @@ def _place(job: ProbeJob, cpu: CpuInfo, fingerprint: str, cache: Path | None) ->
         engine = version(job.backend)
     except PackageNotFoundError:  # not installed, or by a distribution of another name, whose changes do not show
         return None
-    parts = (__version__, engine, cpu.model, cpu.flags, fingerprint, job.backend, job.options, PROBE_TEXTS)
+    hardware = (cpu.model, cpu.flags) if job.options.device == CPU_DEVICE else gpus_in_words()
+    parts = (__version__, engine, hardware, fingerprint, job.backend, job.options, PROBE_TEXTS)
     return cache / f"{hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]}.json" if cache else None
+
+
+def gpus_in_words(driver: Path = Path("/proc/driver/nvidia")) -> tuple[str, ...]:
+    """NVIDIA's driver and GPUs as the driver describes them, without starting CUDA; empty where there are none."""
+    files = [driver / "version", *sorted(driver.glob("gpus/*/information"))]
+    return tuple(file.read_text(errors="replace") for file in files if file.is_file())
 
 
 def _read(file: Path) -> Verdict | None:

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from tandem.backends import BACKENDS, Backend
+from tandem.backends.base import CPU_DEVICE
 from tandem.backends.graph_model import graph_model
 from tandem.backends.probe import ProbeJob
 from tandem.backends.proof import probe_batch, prove
@@ -24,7 +25,12 @@ class StartJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def start_in_child(job: StartJob) -> Backend:
-    """In a process that has loaded nothing yet. Raises BackendFailed, ModelError."""
+    """In a process that has loaded nothing yet and does nothing else. Raises BackendFailed, ModelError."""
+    options = job.probe.options
+    if options.device != CPU_DEVICE:
+        from tandem.backends.torch_device import cap_memory
+
+        cap_memory(options.device, options.memory_fraction, options.memory_bytes)
     folder = ModelFolder(path=Path(job.probe.folder), name=job.probe.name, source="folder")
     return start_backend(load_model(folder), job)
 

@@ -123,6 +123,21 @@ def require_device(name: str, sources: Sources = SYSTEM) -> CudaDevice | None:
     return _look_at(index, sources)
 
 
+def cap_memory(device: str, fraction: float, limit_bytes: int) -> None:
+    """Hold PyTorch's own allocator to a share of the device's memory. It is the whole process' limit, so this is for a
+    process that is ours. Does nothing where CUDA can not be used: starting the backend says why."""
+    facts = SYSTEM.facts()
+    match = _NAME.fullmatch(device)
+    if match is None or int(match[1] or 0) >= facts.devices:
+        return
+    import torch
+
+    index = int(match[1] or 0)
+    total_bytes = torch.cuda.get_device_properties(index).total_memory
+    share = min(fraction, limit_bytes / total_bytes) if limit_bytes else fraction
+    torch.cuda.set_per_process_memory_fraction(share, index)
+
+
 def require_room(needed_bytes: int, device: CudaDevice, allowed_bytes: int) -> None:
     """Refuse a model that its share of the device's memory, or what others leave of it, can not hold.
 

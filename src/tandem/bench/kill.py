@@ -24,8 +24,9 @@ from tandem.bench.processes import HOST, Server, tandem_server
 from tandem.bench.report import Check, at_most, shown
 from tandem.bench.stats import cosines, summarize
 
-_EVERY_S = 3.0
-_RATE = 150.0
+# Longer than a worker must serve for its next start to be immediate again (workers/ledger.py).
+_EVERY_S = 8.0
+_RATE = 100.0
 _CONNECTIONS = 64
 # A text's vector depends a little on its company, by the tier's arithmetic.
 _SAME = 0.9999

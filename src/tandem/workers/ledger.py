@@ -80,7 +80,7 @@ class RestartOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     first_s: float = 0.5
     most_s: float = 30.0
-    good_s: float = 10.0
+    good_s: float = 5.0
 
 
 class Restarts:

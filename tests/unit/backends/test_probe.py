@@ -11,7 +11,7 @@ import pytest
 
 from tandem.backends import BackendOptions
 from tandem.backends.cpu import CpuInfo
-from tandem.backends.probe import ProbeJob, Probes, Verdict, in_child, probe, run_job
+from tandem.backends.probe import ProbeJob, Probes, Verdict, gpus_in_words, in_child, probe, run_job
 from tandem.backends.proof import PROBE_TEXTS
 from tandem.errors import ModelBroken
 from tests.engines import write_word_model
@@ -205,3 +205,11 @@ def test_without_a_place_nothing_is_kept() -> None:
     for _ in range(2):
         probe(JOB, CPU, "f00d", Probes(attempt=attempts))
     assert attempts.count == 2
+
+
+def test_a_gpu_is_known_by_what_its_driver_says(tmp_path: Path) -> None:
+    assert gpus_in_words(tmp_path) == ()
+    for name, text in (("version", "NVRM 550"), ("gpus/0000:01:00.0/information", "Model: H200"), ("params", "x")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert gpus_in_words(tmp_path) == ("NVRM 550", "Model: H200")
