@@ -46,11 +46,17 @@ def measure_host(
         spend(server, msgspec.structs.replace(job, seconds=seconds / 2, connections=MANY))  # to warm up
         alone = spend(server, msgspec.structs.replace(job, seconds=seconds))
         many = spend(server, msgspec.structs.replace(job, seconds=seconds, connections=MANY))
+    return host_profile(profile, alone, many)
+
+
+def host_profile(profile: DeviceProfile, alone: Spent, many: Spent) -> HostProfile:
+    """What both loads come to. What is left of a lone request's time, when all that is known is taken from it, goes to
+    the hops between threads."""
     batch_s = max(0.0, (alone.host_s - many.host_s) / max(1e-9, alone.batches - many.batches))
     request_s = max(1e-6, alone.host_s - batch_s * alone.batches)
     client_s = alone.result.client_cpu_s / alone.result.ok
     forward_s = _question_s(profile)
-    rest_s = alone.result.latency.mean_s - request_s - batch_s - client_s - forward_s
+    rest_s = alone.result.latency.p50_s - request_s - batch_s - client_s - forward_s
     return HostProfile(
         request_s=round(_BEFORE * request_s, 7),
         answer_s=round((1 - _BEFORE) * request_s, 7),

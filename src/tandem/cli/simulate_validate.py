@@ -141,7 +141,7 @@ def run_validate(args: argparse.Namespace) -> int:
             found += [validation.compare(load, load * capacity) for load in loads]
     share = neighbours.share()
     print(f"others    used {share:.0%} of the cores meanwhile{'; DISTURBED' if share > 0.1 else ''}\n")
-    print("\n".join(_table(found)))
+    print("\n".join(table(found)))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         path = args.out / "validate.json"
@@ -174,7 +174,7 @@ def _run(job: LoadJob) -> LoadResult:
     return result
 
 
-def _table(found: list[Compared]) -> list[str]:
+def table(found: list[Compared]) -> list[str]:
     lines = [
         "texts       load     req/s   p50 real   p50 sim     off   p95 real   p95 sim     off  "
         " wait real/sim  texts a batch"

@@ -61,7 +61,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 class Run(msgspec.Struct, frozen=True):
     """What became of the requests. Seconds, float64 [n]: ``finished_s``, NaN for one that was refused or expired;
     ``waits_s``, from the queue to the start of the batch. ``stats``: of ``device_ids``, in their order.
-    ``host_busy_s``: of the server's own thread."""
+    ``host_busy_s``: of the server's own thread. ``ended_s``: when nothing ran any more."""
 
     finished_s: NDArray[np.float64]
     waits_s: NDArray[np.float64]
@@ -70,6 +70,7 @@ class Run(msgspec.Struct, frozen=True):
     device_ids: tuple[str, ...]
     stats: tuple[DeviceStats, ...]
     host_busy_s: float
+    ended_s: float
 
 
 class Ticket:
@@ -125,6 +126,7 @@ class Driver:
     def run(self) -> Run:
         """All requests, to the last one's end."""
         times, cores, count, arrived = self._times, self._cores, len(self._times), 0
+        ended_s = 0.0
         while True:
             now = times[arrived] if arrived < count else math.inf
             soonest: Cores | None = None
@@ -137,11 +139,12 @@ class Driver:
                 self._pump(now)
             elif soonest is not None:
                 self._ended(soonest, now)
+                ended_s = now
             elif arrived < count:
                 self._arrive(arrived, now)
                 arrived += 1
             else:
-                return self._result()
+                return self._result(ended_s)
 
     def _build(self, fleet: Sequence[Member], devices: Sequence[Device]) -> Cores:
         """The simulated devices; returns the cores on which the server's threads run: the first device's that shares
@@ -256,7 +259,7 @@ class Driver:
     def _finish(self, index: int, now: float) -> None:
         self._finished[index] = now
 
-    def _result(self) -> Run:
+    def _result(self, ended_s: float) -> Run:
         finished = self._finished
         if self._options.timeout_s:
             finished = np.where(finished <= np.array(self._times) + self._options.timeout_s, finished, np.nan)
@@ -269,6 +272,7 @@ class Driver:
             device_ids=tuple(self._devices),
             stats=tuple(device.stats for device in self._devices.values()),
             host_busy_s=self._server.busy_s,
+            ended_s=ended_s,
         )
 
 

@@ -25,7 +25,7 @@ class DeviceUse(msgspec.Struct, frozen=True):
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """``throughput`` and ``goodput``: requests a second, all that were answered and those within the objective, over
-    the time from the first arrival to the last answer or arrival; ``in_time``: the latter as a share of all requests.
+    the time from the first arrival to the end of the last work; ``in_time``: the latter as a share of all requests.
     Seconds from arrival to answer, of what was answered: mean and quantiles; ``wait_s``: the mean, from the queue to
     the start of the batch. ``host``: the share of time that the server's own thread is busy."""
 
@@ -49,8 +49,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 def summarise(run: Run, fleet: Sequence[Member], workload: Workload, objective_s: float) -> Summary:
     """The figures of one run. Quantiles are 0 where nothing was answered."""
     latencies = latencies_s(run, workload)
-    last_s = float(np.nanmax(run.finished_s)) if len(latencies) else 0.0
-    seconds = max(last_s, float(workload.times_s[-1])) - float(workload.times_s[0]) or 1e-9
+    seconds = max(run.ended_s, float(workload.times_s[-1])) - float(workload.times_s[0]) or 1e-9
     good = int((latencies <= objective_s).sum())
     p50, p95, p99 = np.quantile(latencies, (0.5, 0.95, 0.99)).tolist() if len(latencies) else (0.0, 0.0, 0.0)
     waits = run.waits_s[~np.isnan(run.waits_s)]
