@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tandem.backends import BACKENDS
+from tandem.backends.footprint import guessed
 from tandem.batching import POLICIES, BatchLimits
 from tandem.clock import Clock, SystemClock
 from tandem.config import Settings, source_options
 from tandem.engine import Engine, EngineOptions
 from tandem.fleet import FAKE, Member, build_fleet
 from tandem.intake import ModelInfo
+from tandem.memory.estimate import Footprint
 from tandem.models.catalog import look_up, names_of
 from tandem.models.loaded import LoadedModel, load_model
 from tandem.models.progress import Progress
@@ -26,9 +28,6 @@ from tandem.types import Outcome, Packing, Tier
 CPU_BATCH_TOKENS = 1024
 # A GPU needs this many to be busy; what the latency objective allows bounds it further.
 GPU_BATCH_TOKENS = 16_384
-# Activations of one token in one layer, fp32, for BERT-class encoders: the layer's input, query, key, value, the four
-# rows of the MLP, and what the engine keeps twice while it reorders.
-_ROWS_PER_TOKEN = 16
 
 
 def build_engine(
@@ -83,18 +82,26 @@ def device_options(settings: Settings, member: Member, limits: BatchLimits) -> D
 
 def batch_limits(settings: Settings, model: LoadedModel, member: Member) -> BatchLimits:
     """What a batch of this model may be on a device."""
-    return limits_of(settings, model, member.worker.facts.packing, on_cpu=member.plan.on_cpu)
+    return limits_of(settings, model, member.worker.facts.packing, member.footprint, on_cpu=member.plan.on_cpu)
 
 
-def limits_of(settings: Settings, model: LoadedModel, packing: Packing, *, on_cpu: bool = True) -> BatchLimits:
-    """The same for a backend of that packing."""
-    d = model.description
+def limits_of(
+    settings: Settings,
+    model: LoadedModel,
+    packing: Packing,
+    footprint: Footprint | None = None,
+    *,
+    on_cpu: bool = True,
+) -> BatchLimits:
+    """The same for a backend of that packing; without a measured ``footprint``, the guess."""
+    takes = footprint or guessed(model.description)
     return BatchLimits(
         max_tokens=settings.max_batch_tokens or (CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS),
         max_width=model.tokenizer.max_tokens,
         max_bytes=settings.max_batch_bytes,
-        bytes_per_token=4.0 * _ROWS_PER_TOKEN * d.hidden,
-        bytes_per_square=4.0 * d.heads if on_cpu else 0.0,
+        fixed_bytes=takes.fixed_bytes,
+        bytes_per_token=takes.per_token_bytes,
+        bytes_per_square=takes.per_square_bytes if on_cpu else 0.0,
         packing=packing,
     )
 

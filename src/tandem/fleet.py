@@ -24,6 +24,7 @@ from tandem.clock import Clock
 from tandem.config import Settings, source_options
 from tandem.devices import DevicePlan, plan_devices, visible_gpus
 from tandem.errors import BackendFailed, ModelError
+from tandem.memory.estimate import Footprint
 from tandem.models.loaded import LoadedModel
 from tandem.types import Tier
 from tandem.workers.base import Worker
@@ -38,11 +39,12 @@ FAKE = "fake"
 
 
 class Member(msgspec.Struct, frozen=True):
-    """One worker, what it runs on, and that in words."""
+    """One worker, what it runs on, that in words, and what a batch takes there where that was measured."""
 
     worker: Worker
     plan: DevicePlan
     words: str
+    footprint: Footprint | None = None
 
 
 class Seating(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,7 +145,7 @@ def _start(settings: Settings, model: LoadedModel, clock: Clock, seating: Seatin
         log.warning("bf16 is not to be had on %s; serving the better tier %s", seating.plan.id, choice.options.tier)
     o = choice.options
     what = f"{o.threads} threads, {o.streams} streams" if seating.plan.on_cpu else choice.options.tier.value
-    return Member(worker, seating.plan, f"{seating.plan.id} ({choice.backend}, {what})")
+    return Member(worker, seating.plan, f"{seating.plan.id} ({choice.backend}, {what})", choice.verdict.footprint)
 
 
 def _serve(

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -27,9 +28,11 @@ from tandem.backends import BACKENDS, BackendOptions
 from tandem.backends.base import CPU_DEVICE
 from tandem.backends.child_process import command, environment, how_it_ended, leave_no_core
 from tandem.backends.cpu import CpuInfo
+from tandem.backends.footprint import fitted
 from tandem.backends.graph_model import graph_model
 from tandem.backends.proof import PROBE_TEXTS, probe_batch, prove
 from tandem.errors import TandemError
+from tandem.memory.estimate import Footprint
 from tandem.models.folder import ModelFolder
 from tandem.models.loaded import LoadedModel, load_model
 from tandem.types import TokenBatch
@@ -38,6 +41,8 @@ log = logging.getLogger("tandem.backends")
 
 # Loading and running a 2 GB model on a slow disk takes a minute; a child that hangs is ended.
 _TIMEOUT_S = 300.0
+# Larger models are not built three times to see what a batch takes: the guess must do.
+_MEASURED_BYTES = 1 << 29
 _COMMAND = command("tandem.backends.probe")
 
 
@@ -52,12 +57,13 @@ class ProbeJob(msgspec.Struct, frozen=True, kw_only=True):
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """``cosine``: the smallest to the fp32 reference over the probe texts; ``reference`` its rows, float32 bytes.
-    ``kept``: an earlier start's answer."""
+    ``footprint``: what a batch takes, None where it was not measured. ``kept``: an earlier start's answer."""
 
     ok: bool
     why: str
     cosine: float = -1.0
     reference: bytes = b""
+    footprint: Footprint | None = None
     kept: bool = False
 
     def reference_rows(self, n: int) -> NDArray[np.float32]:
@@ -91,12 +97,18 @@ def probe(job: ProbeJob, cpu: CpuInfo, fingerprint: str, probes: Probes) -> Verd
 def run_job(job: ProbeJob) -> Verdict:
     """Try it in this process: what the child does."""
     model = load_model(ModelFolder(path=Path(job.folder), name=job.name, source="folder"))
-    backend = BACKENDS.get(job.backend)(graph_model(model), job.options)
+    make = partial(BACKENDS.get(job.backend), graph_model(model), job.options)
+    backend = make()
     batch = probe_batch(model.tokenizer, backend.packing)
     reference = reference_rows(model, batch)
     proof = prove(backend, batch, reference)
     why = f"cosine to the reference {proof.cosine:.7f}, {backend.tier} promises {proof.bound}"
-    return Verdict(ok=proof.holds, why=why, cosine=proof.cosine, reference=reference.tobytes())
+    backend.close()
+    footprint = None
+    # A GPU's memory is not the process' own, and building a large model again and again would take a minute.
+    if proof.holds and job.options.device == CPU_DEVICE and (model.weights_bytes or _MEASURED_BYTES) < _MEASURED_BYTES:
+        footprint = fitted(model.description, make, model.tokenizer.max_tokens)
+    return Verdict(ok=proof.holds, why=why, cosine=proof.cosine, reference=reference.tobytes(), footprint=footprint)
 
 
 def reference_rows(model: LoadedModel, batch: TokenBatch) -> NDArray[np.float32]:

@@ -77,15 +77,16 @@ class BatchPolicy(Protocol):
 
 
 class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a batch may be: ``max_tokens`` tokens, ``max_bytes`` of predicted activations at ``bytes_per_token`` and
-    ``bytes_per_square`` (attention scores: for each token, times the row's width). A single text over either limit
-    still runs, alone. ``max_width`` is the model's longest text: rounding up never passes it. ``packing``:
-    how the device wants its texts.
+    """What a batch may be: ``max_tokens`` tokens, ``max_bytes`` of predicted activations at ``fixed_bytes`` a batch,
+    ``bytes_per_token`` and ``bytes_per_square`` (attention scores: for each token, times the row's width). A single
+    text over either limit still runs, alone. ``max_width`` is the model's longest text: rounding up never passes it.
+    ``packing``: how the device wants its texts.
     """
 
     max_tokens: int
     max_width: int
     max_bytes: int = 1 << 62
+    fixed_bytes: float = 0.0
     bytes_per_token: float = 0.0
     bytes_per_square: float = 0.0
     packing: Packing = Packing.ONE_A_ROW
@@ -93,7 +94,9 @@ class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
     def room(self, width: int) -> int:
         """How many tokens fit into rows of ``width``."""
         each_bytes = self.bytes_per_token + width * self.bytes_per_square
-        return int(min(self.max_tokens, self.max_bytes / each_bytes)) if each_bytes else self.max_tokens
+        if not each_bytes:
+            return self.max_tokens
+        return int(min(self.max_tokens, max(0.0, self.max_bytes - self.fixed_bytes) / each_bytes))
 
     def capacity(self, width: int) -> int:
         """How many texts padded to ``width`` tokens fit, at least 1."""

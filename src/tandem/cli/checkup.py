@@ -26,7 +26,6 @@ from tandem.config import SETTINGS, Settings, source_options
 from tandem.devices import CPU
 from tandem.errors import ConfigError, ModelError
 from tandem.fleet import FAKE, probes_of, seat_devices, wish_of
-from tandem.models.description import tensor_shapes
 from tandem.models.folder import ModelFolder
 from tandem.models.loaded import LoadedModel, load_model
 from tandem.models.progress import Progress
@@ -226,7 +225,6 @@ def _find(settings: Settings, pull: Progress | None) -> ModelFolder:
 
 def _described(model: LoadedModel) -> ModelFacts:
     folder, d = model.folder, model.description
-    shapes = tensor_shapes(d).values()
     return ModelFacts(
         path=str(folder.path),
         source=folder.source,
@@ -234,7 +232,7 @@ def _described(model: LoadedModel) -> ModelFacts:
         dims=d.dims,
         max_tokens=model.tokenizer.max_tokens,
         fingerprint=folder.fingerprint(),
-        weights_bytes=None if model.own_graph else 4 * sum(map(prod, shapes)),
+        weights_bytes=model.weights_bytes,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import prod
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.errors import ModelUnsupported
-from tandem.models.description import EncoderDescription
+from tandem.models.description import EncoderDescription, tensor_shapes
 from tandem.models.families import describe_folder
 from tandem.models.folder import ModelFolder
 from tandem.models.own_graph import OwnGraph, find_own_graph
@@ -39,6 +40,11 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     weights: Weights
     tokenizer: TextTokenizer
     own_graph: OwnGraph | None = None
+
+    @property
+    def weights_bytes(self) -> int | None:
+        """In fp32; None for a model that is served from its own graph."""
+        return None if self.own_graph else 4 * sum(map(prod, tensor_shapes(self.description).values()))
 
     def reference(self, batch: TokenBatch) -> NDArray[np.float32]:
         """The fp32 reference's rows for a batch, [n, dims], not normalised. Slow: for proofs."""
