@@ -1,4 +1,4 @@
-"""``tandem bench offline | serve | gpu | scaling``: measure this machine, with peers beside."""
+"""``tandem bench offline | serve | memory | gpu | scaling``: measure this machine, with peers beside."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="<benchmark>")
     offline = kinds.add_parser("offline", help="the library against its own backend and in-process peers")
     serve = kinds.add_parser("serve", help="the server over HTTP, against peers and its backend's ceiling")
-    for each in (offline, serve):
+    memory = kinds.add_parser("memory", help="the memory pool against other ways of allocating, on recorded traffic")
+    for each in (offline, serve, memory):
         _add_common(each)
     add = serve.add_argument
     add(
@@ -55,6 +56,10 @@ def run(args: argparse.Namespace) -> int:
         from tandem.bench.offline import offline
 
         report = offline(options)
+    elif args.kind == "memory":
+        from tandem.bench.memory import memory
+
+        report = memory(options)
     else:
         from tandem.bench.serve import serve
 

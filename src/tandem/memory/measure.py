@@ -9,6 +9,7 @@ once. So measured, peaks agree within 3 % from one time to the next, where one e
 from __future__ import annotations
 
 import ctypes
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -23,8 +24,14 @@ _RESET_PEAK = "5"
 def peak_bytes(prepare: Callable[[], T], work: Callable[[T], object]) -> int | None:
     """The peak of ``work(prepare())`` over what is resident once it is prepared; None where the system does not tell.
 
-    What ``prepare`` makes is dropped at the end.
+    The larger of two tries, as memory that is not given back yet can hide a peak. What ``prepare`` makes is dropped at
+    the end.
     """
+    tries = [_peak_bytes(prepare, work) for _ in range(2)]
+    return max((found for found in tries if found is not None), default=None)
+
+
+def _peak_bytes(prepare: Callable[[], T], work: Callable[[T], object]) -> int | None:
     subject = prepare()
     _return_free_memory()
     try:
@@ -40,7 +47,8 @@ def peak_bytes(prepare: Callable[[], T], work: Callable[[T], object]) -> int | N
 
 
 def _return_free_memory() -> None:
-    """What malloc holds unused would be taken first, and not be seen."""
+    """What malloc holds unused, or an engine in a dropped cycle, would be taken first, and not be seen."""
+    gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
