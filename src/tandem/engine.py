@@ -20,6 +20,7 @@ from tandem.models.tokenizer import Encoded, TextTokenizer
 from tandem.scheduling.base import Group, Item
 from tandem.scheduling.core import Backlog
 from tandem.scheduling.loop import SchedulerLoop
+from tandem.scheduling.seat import DeviceState
 from tandem.types import EmbedRequest, EmbedResult, Output, Priority, Rows, StageTimes
 
 # Of ``max_queue_s``, what a class may fill: when there is too much to do, background work is refused first, and what
@@ -90,9 +91,9 @@ class Engine:
         """Whether any device answers as it should, and what is wrong with those that do not."""
         return self._loop.health()
 
-    def devices(self) -> dict[str, bool]:
-        """Each device's id, and whether it answers as it should."""
-        return {seat.device.id: seat.well for seat in self._loop.seats}
+    def devices(self) -> dict[str, DeviceState]:
+        """How each device is, by its id."""
+        return {seat.device.id: seat.state() for seat in self._loop.seats}
 
     async def drain(self) -> None:
         """Accept nothing more and wait until all that was accepted is answered."""

@@ -73,7 +73,7 @@ def test_two_workers_serve_one_model(settings: Settings) -> None:
 
     asyncio.run(work())
     assert engine.model.tier is Tier.FP32
-    assert engine.devices() == {"cpu#1": True, "cpu#2": True}
+    assert {name: state.well for name, state in engine.devices().items()} == {"cpu#1": True, "cpu#2": True}
     assert engine.model.device.count("onnxruntime, 1 threads, 1 streams") == 2
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tandem.server.options import ServerOptions
 
 
+_POOL_STATES = ("in_use", "high_water", "reserved")
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add a flag for every setting; the table in ``tandem.config`` says what each means."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a folder, a Hugging Face id or a short name")
@@ -93,8 +96,10 @@ def _serve(settings: Settings) -> None:
     with listen(settings.host, settings.port) as listener:
         engine = build_engine(settings, clock, metrics.batch, StreamProgress(sys.stderr, clock), processes=True)
         model = engine.model
-        for device_id in engine.devices():
-            metrics.watch_device(device_id, partial(_is_well, engine, device_id))
+        for name, state in engine.devices().items():
+            metrics.watch_device(name, partial(_is_well, engine, name))
+            if state.pool is not None:
+                metrics.watch_pool(name, {held: partial(_held_bytes, engine, name, held) for held in _POOL_STATES})
         metrics.describe(__version__, model.id, model.tier, model.device)
         server = HttpServer(App(engine, options, metrics, clock), options, listener, clock)
 
@@ -108,7 +113,12 @@ def _serve(settings: Settings) -> None:
 
 
 def _is_well(engine: Engine, device_id: str) -> bool:
-    return engine.devices()[device_id]
+    return engine.devices()[device_id].well
+
+
+def _held_bytes(engine: Engine, device_id: str, held: str) -> float:
+    pool = engine.devices()[device_id].pool
+    return 0.0 if pool is None else float(getattr(pool, f"{held}_bytes"))
 
 
 def _add_flag(parser: argparse.ArgumentParser, row: Setting) -> None:

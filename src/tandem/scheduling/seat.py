@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
+from tandem.memory import PoolStatistics
 from tandem.scheduling.device import Device
 from tandem.workers.base import Done, Worker
 
 # Texts in a row that must fail alone before a device is called unwell.
 _FAILURES = 2
+
+
+class DeviceState(msgspec.Struct, frozen=True):
+    """``well``: it is up and its answers are right. ``pool``: where its inputs and outputs lie, None for none."""
+
+    well: bool
+    pool: PoolStatistics | None
 
 
 class Seat:
@@ -26,6 +36,10 @@ class Seat:
     def well(self) -> bool:
         """Whether it is up and its answers are right."""
         return self.device.up and self._failures < _FAILURES
+
+    def state(self) -> DeviceState:
+        """For people and metrics."""
+        return DeviceState(self.well, self.worker.statistics())
 
     def heard(self, texts: int, done: Done) -> None:
         """How a batch of so many texts ended. A worker whose texts fail alone, one after the other, is asked to begin

@@ -82,6 +82,13 @@ BATCH_FAILURES = Instrument(
     ("device",),
 )
 DEVICE_UP = Instrument("tandem_device_up", Kind.GAUGE, "1 while a device answers as it should, else 0.", ("device",))
+POOL_BYTES = Instrument(
+    "tandem_pool_bytes",
+    Kind.GAUGE,
+    "Memory shared with a device's worker process: held by batches (in_use), the most ever held (high_water), taken "
+    "from the system (reserved).",
+    ("device", "state"),
+)
 QUEUE_TEXTS = Instrument("tandem_queue_texts", Kind.GAUGE, "Texts that wait for a device.")
 QUEUE_TOKENS = Instrument("tandem_queue_tokens", Kind.GAUGE, "Tokens that wait for a device.")
 INFLIGHT_REQUESTS = Instrument("tandem_inflight_requests", Kind.GAUGE, "Requests accepted and not yet answered.")
@@ -102,6 +109,7 @@ INSTRUMENTS = (
     BATCH_DURATION,
     BATCH_FAILURES,
     DEVICE_UP,
+    POOL_BYTES,
     QUEUE_TEXTS,
     QUEUE_TOKENS,
     INFLIGHT_REQUESTS,

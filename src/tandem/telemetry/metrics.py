@@ -5,7 +5,7 @@ Each ``Metrics`` has its own registry, so two engines in one process, or two tes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -106,6 +106,11 @@ class Metrics:
     def watch_device(self, device_id: str, up: Callable[[], float]) -> None:
         """Read whether a device is up, 1 or 0, from this function at each scrape."""
         self._gauge(instruments.DEVICE_UP).labels(device_id).set_function(up)
+
+    def watch_pool(self, device_id: str, held: Mapping[str, Callable[[], float]]) -> None:
+        """Read the bytes of a device's pool, by state, from these functions at each scrape."""
+        for state, read in held.items():
+            self._gauge(instruments.POOL_BYTES).labels(device_id, state).set_function(read)
 
     def describe(self, version: str, model: str, tier: str, device: str) -> None:
         """Set the labels of ``tandem_build_info``."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.backends.base import Backend
+from tandem.memory import PoolStatistics
 from tandem.types import Outcome, Packing, Tier, TokenBatch
 
 
@@ -87,6 +88,10 @@ class Worker(Protocol):
     def empty(self, shape: tuple[int, ...]) -> NDArray[np.int32]:
         """An array for a batch's ids, in memory that the device reads without copying it first. It goes back to where
         it came from by itself, once nobody holds it. Its content is undefined."""
+        ...
+
+    def statistics(self) -> PoolStatistics | None:
+        """Of the pool that its inputs and outputs lie in; None where they are numpy's own."""
         ...
 
     def close(self) -> None:

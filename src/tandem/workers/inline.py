@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tandem.backends.base import Backend
 from tandem.clock import Clock
+from tandem.memory import PoolStatistics
 from tandem.types import Outcome, Output, TokenBatch
 from tandem.workers.base import Done, facts_of, outcome_of
 
@@ -51,6 +52,9 @@ class InlineWorker:
 
     def watch(self, listener: Callable[[bool, str], None]) -> None:
         """Never: a device of this process goes down with it."""
+
+    def statistics(self) -> PoolStatistics | None:
+        return None
 
     def restart(self, why: str) -> None:
         """It can not: only a process of its own can be ended."""
