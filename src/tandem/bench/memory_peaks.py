@@ -83,7 +83,16 @@ def measured(job: PeaksJob) -> Peaks:
     settings = Settings(model=job.model)
     model = load_model(find_model(settings.model, source_options(settings)))
     d = model.description
-    prior = guess(EncoderShape(hidden=d.hidden, heads=d.heads, intermediate=d.intermediate, dims=d.dims, gated=d.gated))
+    shape_of = EncoderShape(
+        hidden=d.hidden,
+        heads=d.heads,
+        intermediate=d.intermediate,
+        dims=d.dims,
+        gated=d.gated,
+        element_bytes=2 if job.tier is Tier.BF16 else 4,
+        scores=job.backend == "onnxruntime",
+    )
+    prior = guess(shape_of)
     graph = graph_model(model)
     counted, measure = _tensors(job, graph) if job.backend == "torch" else _resident(job, graph)
     fit = PeakModel(prior)

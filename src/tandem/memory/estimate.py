@@ -28,7 +28,8 @@ _COMMON = np.array([1.0, 512.0, 512.0 * 64.0, 16.0])
 
 class EncoderShape(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of an encoder that its memory depends on. ``dims``: of a pooled row; ``element_bytes``: of an
-    activation; ``gated``: the MLP has a second inner row."""
+    activation; ``gated``: the MLP has a second inner row; ``scores``: the engine may write attention scores out, which
+    is guessed of those that are not known not to."""
 
     hidden: int
     heads: int
@@ -36,6 +37,7 @@ class EncoderShape(msgspec.Struct, frozen=True, kw_only=True):
     dims: int
     gated: bool = False
     element_bytes: int = 4
+    scores: bool = True
 
 
 class Footprint(msgspec.Struct, frozen=True):
@@ -62,7 +64,7 @@ def guess(shape: EncoderShape) -> Footprint:
     return Footprint(
         fixed_bytes=0.0,
         per_token_bytes=float(shape.element_bytes * (_HIDDEN_ROWS * shape.hidden + inner)),
-        per_square_bytes=float(shape.element_bytes * _SCORES * shape.heads),
+        per_square_bytes=float(shape.element_bytes * _SCORES * shape.heads * shape.scores),
         per_text_bytes=4.0 * 2 * shape.dims,
     )
 

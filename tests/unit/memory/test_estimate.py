@@ -32,6 +32,8 @@ def test_the_guess_follows_the_shape() -> None:
     assert plain.per_square_bytes == 96
     half = guess(EncoderShape(hidden=384, heads=12, intermediate=1536, dims=384, element_bytes=2))
     assert half.per_token_bytes == plain.per_token_bytes / 2
+    flash = guess(EncoderShape(hidden=384, heads=12, intermediate=1536, dims=384, scores=False))
+    assert flash.per_square_bytes == 0
 
 
 def test_before_it_is_fitted_the_guess_has_the_right_order() -> None:
