@@ -1,6 +1,6 @@
 """The child's side of ``ProcessWorker``: ``python -m tandem.workers.child``, started by it alone.
 
-Inside works an ``InlineWorker``: the same threads, checks and answers as without a process around them.
+Inside works the ``Runner`` of an inline worker: the same checks and answers as without a process around them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import msgspec
 import numpy as np
@@ -26,7 +26,7 @@ from tandem.backends.child_process import leave_no_core
 from tandem.clock import SystemClock
 from tandem.errors import TandemError
 from tandem.workers.base import Done, facts_of
-from tandem.workers.inline import InlineWorker
+from tandem.workers.inline import Runner
 from tandem.workers.messages import Ended, Hello, Job, Line, Refused, Said, Setup, Stop, shortened
 from tandem.workers.slab import Reader
 
@@ -36,25 +36,39 @@ _OUT_OF_MEMORY_FIRST = "500"
 
 
 class Server:
-    """Takes jobs from the line, runs them, answers."""
+    """Takes jobs from the line, runs them, answers: one thread a stream, each for itself. A job that went through one
+    thread's hands into another's would be 0.05 ms later, of the 2 that a short question takes."""
 
-    def __init__(self, line: Line, slab: Reader, worker: InlineWorker) -> None:
+    def __init__(self, line: Line, slab: Reader, runner: Runner, streams: int) -> None:
         self._line = line
         self._slab = slab
-        self._worker = worker
+        self._runner = runner
+        self._streams = streams
+        self._told_to_stop = False
 
     def serve(self) -> bool:
         """Until told to stop; then what it has is finished. False when the parent is gone, and nobody wants it."""
+        others = [Thread(target=self._work, name=f"stream {i}", daemon=True) for i in range(1, self._streams)]
+        for thread in others:
+            thread.start()
+        self._work()
+        if self._told_to_stop:
+            for thread in others:
+                thread.join()
+        return self._told_to_stop
+
+    def _work(self) -> None:
         while True:
             message, fd = self._line.to_child()
             if isinstance(message, Job):
                 batch, rows = self._slab.unload(message, fd)
-                self._worker.submit(batch, partial(self._answer, message.number, rows))
-            elif isinstance(message, Stop):
-                self._worker.close()
-                return True
-            else:
-                return False
+                self._answer(message.number, rows, self._runner.run(batch))
+                continue
+            if isinstance(message, Stop):
+                self._told_to_stop = True
+                # It comes after the last job; the other threads wait for nothing any more.
+                self._line.hush()
+            return
 
     def _answer(self, number: int, rows: NDArray[np.float32], done: Done) -> None:
         error = done.error
@@ -96,9 +110,12 @@ def main() -> int:
     except BaseException as error:
         line.send(Refused(shortened(f"{type(error).__name__}: {error}")))
         raise
-    worker = InlineWorker(backend, SystemClock(), setup.device_id)
+    runner = Runner(backend, SystemClock(), setup.device_id)
     line.send(Hello(facts_of(backend)))
-    return 0 if Server(line, slab, worker).serve() else 1
+    served = Server(line, slab, runner, backend.streams).serve()
+    if served:
+        backend.close()
+    return 0 if served else 1
 
 
 def _live_and_die_with(parent_id: int) -> None:

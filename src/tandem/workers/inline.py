@@ -24,6 +24,38 @@ _CLOSE_S = 60.0
 _Job = tuple[TokenBatch, Callable[[Done], None]]
 
 
+class Runner:
+    """Runs batches one by one, from any thread; what goes wrong is an answer."""
+
+    def __init__(self, backend: Backend, clock: Clock, device_id: str) -> None:
+        self._backend = backend
+        self._clock = clock
+        self._device_id = device_id
+        self._told = ""
+
+    def run(self, batch: TokenBatch) -> Done:
+        """Compute, and check what came."""
+        started_s = self._clock.now()
+        rows, error = None, None
+        try:
+            rows = self._backend.run(batch)
+            error = _fault(rows, batch)
+        # The worker's boundary: whatever an engine throws must reach the caller as an error, not end this thread.
+        except Exception as failure:
+            error = f"the forward pass failed: {failure}"
+            # A batch that fails is run again in halves; one traceback will do.
+            if error == self._told:
+                log.error("%s: a batch of shape %s: %s", self._device_id, batch.ids.shape, error)
+            else:
+                log.exception("%s: a batch of shape %s failed", self._device_id, batch.ids.shape)
+            self._told = error
+        return Done(self.outcome(batch, started_s, error is None), None if error else rows, error)
+
+    def outcome(self, batch: TokenBatch, started_s: float, ok: bool) -> Outcome:
+        """Of a batch that has ended now."""
+        return outcome_of(self._device_id, batch, started_s, self._clock.now(), ok=ok)
+
+
 class InlineWorker:
     """Runs a backend in threads of this process."""
 
@@ -33,10 +65,10 @@ class InlineWorker:
         self.facts = facts_of(backend)
         self._backend = backend
         self._clock = clock
+        self._runner = Runner(backend, clock, device_id)
         self._inbox: SimpleQueue[_Job | None] = SimpleQueue()
         self._closed = False
         self._closing = Lock()
-        self._told = ""
         self._threads = [Thread(target=self._serve, name=f"tandem-{device_id}-{i}") for i in range(self.slots)]
         for thread in self._threads:
             thread.daemon = True  # a forward pass that hangs must not keep the process from ending
@@ -48,7 +80,7 @@ class InlineWorker:
                 self._inbox.put((batch, on_done))
                 return
         now = self._clock.now()
-        on_done(Done(self._outcome(batch, now, False), error="the device is closed"))
+        on_done(Done(self._runner.outcome(batch, now, False), error="the device is closed"))
 
     def watch(self, listener: Callable[[bool, str], None]) -> None:
         """Never: a device of this process goes down with it."""
@@ -78,27 +110,7 @@ class InlineWorker:
     def _serve(self) -> None:
         while (job := self._inbox.get()) is not None:
             batch, on_done = job
-            on_done(self._run(batch))
-
-    def _run(self, batch: TokenBatch) -> Done:
-        started_s = self._clock.now()
-        rows, error = None, None
-        try:
-            rows = self._backend.run(batch)
-            error = _fault(rows, batch)
-        # The worker's boundary: whatever an engine throws must reach the caller as an error, not end this thread.
-        except Exception as failure:
-            error = f"the forward pass failed: {failure}"
-            # A batch that fails is run again in halves; one traceback will do.
-            if error == self._told:
-                log.error("%s: a batch of shape %s: %s", self.device_id, batch.ids.shape, error)
-            else:
-                log.exception("%s: a batch of shape %s failed", self.device_id, batch.ids.shape)
-            self._told = error
-        return Done(self._outcome(batch, started_s, error is None), None if error else rows, error)
-
-    def _outcome(self, batch: TokenBatch, started_s: float, ok: bool) -> Outcome:
-        return outcome_of(self.device_id, batch, started_s, self._clock.now(), ok=ok)
+            on_done(self._runner.run(batch))
 
 
 def _fault(rows: NDArray[np.float32], batch: TokenBatch) -> str | None:

@@ -127,6 +127,10 @@ class Line:
             os.set_inheritable(fd, False)
         return (_TO_CHILD.decode(packet) if packet else None), (files[0] if files else -1)
 
+    def hush(self) -> None:
+        """Nothing more is to be received: whoever waits for it hears of the end."""
+        self._end.shutdown(socket.SHUT_RD)
+
     def close(self) -> None:
         self._end.close()
 

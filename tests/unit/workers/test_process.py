@@ -154,7 +154,7 @@ def test_the_signal_is_named(start: Start, number: signal.Signals) -> None:
 
 
 def test_a_batch_that_hangs_is_lost_and_the_others_are_not_held_up(start: Start) -> None:
-    bench = start(spec=spec(forward_timeout_s=0.3))
+    bench = start(spec=spec(forward_timeout_s=1.5))
     bench.submit(HANGING)
     bench.serves()
     done = bench.next()
@@ -165,7 +165,7 @@ def test_a_batch_that_hangs_is_lost_and_the_others_are_not_held_up(start: Start)
 
 
 def test_a_process_that_stands_still_has_hung(start: Start) -> None:
-    bench = start(spec=spec(forward_timeout_s=0.3))
+    bench = start(spec=spec(forward_timeout_s=1.5))
     bench.kill(signal.SIGSTOP)
     assert bench.run(GOOD).lost
     bench.goes_down()
@@ -412,7 +412,7 @@ def test_closing_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_closing_ends_what_hangs(start: Start) -> None:
-    bench = start(spec=spec(forward_timeout_s=0.3))
+    bench = start(spec=spec(forward_timeout_s=1.5))
     bench.submit(HANGING)
     bench.submit(GOOD)
     bench.worker.close()
