@@ -81,9 +81,11 @@ class SchedulerCore:
     def next(self, device: Device, now: float, *, must: bool = False) -> Batch | None:
         """Cut the next batch for ``device``, which runs it from now on; None when nothing waits that it should take, or
         that it may take, where it ``must``. Texts that nobody waits for any more, or whose deadline has passed, are
-        dropped here, before they cost compute."""
+        dropped here, before they cost compute; so are those predicted to come too late, if others wait that could use
+        the time. With nobody waiting they are tried: a prediction may be wrong."""
         while (found := self._cut(device, now, must)) is not None:
-            items = [item for item in found.items if not _gone(item.group, now)]
+            by_s = device.ends_s(found, now) if self.waits else now
+            items = [item for item in found.items if not _gone(item.group, by_s)]
             if items:
                 batch = found if len(items) == len(found.items) else msgspec.structs.replace(found, items=items)
                 device.begin(batch, now)

@@ -82,6 +82,10 @@ class Device:
         """The largest batch that the limits and the latency objective leave."""
         return self._capacity().most_tokens
 
+    def _takes_s(self, batch: Batch) -> float:
+        squares = sum(item.length * item.length for item in batch.items)
+        return self.cost.seconds(batch.tokens, squares, len(batch.items))
+
     def _capacity(self) -> _Capacity:
         if self._known.cost is not self.cost.cost:
             self._known = self._measure()
@@ -115,10 +119,13 @@ class Device:
             return batch.arrays(pad_id, Packing.ONE_A_ROW, 0, empty)
         return batch.arrays(pad_id, self.limits.packing, self.limits.max_width, empty)
 
+    def ends_s(self, batch: Batch, now: float) -> float:
+        """When ``batch`` should be done, were it handed over now."""
+        return now + self.wait_s(now) + self._takes_s(batch)
+
     def begin(self, batch: Batch, now: float) -> None:
         """It runs ``batch`` from now on."""
-        squares = sum(item.length * item.length for item in batch.items)
-        predicted_s = self.cost.seconds(batch.tokens, squares, len(batch.items))
+        predicted_s = self._takes_s(batch)
         self._runs[id(batch)] = _Run(predicted_s, now if self.free_slots > 0 else None)
         self.running_tokens += batch.tokens
 

@@ -309,3 +309,25 @@ def test_a_group_ends_once(ask: Ask) -> None:
     assert group.future.result() is None
     assert (group.queue_s, group.infer_s) == (1.0, 0.2)
     assert two.group is group
+
+
+def test_what_would_come_too_late_is_dropped_when_others_wait(core: SchedulerCore, ask: Ask) -> None:
+    """A full batch takes 19 ms by the prior: 10 ms are not enough for the first, and the second needs the time."""
+    late, other = ask(60, deadline_s=0.010), ask(60)
+    core.add(late, 0.0)
+    core.add(other, 0.0)
+    fillers = [ask(60) for _ in range(4)]
+    for items in fillers:
+        core.add(items, 0.0)
+    batch = core.next(core.devices[0], 0.0)
+    assert batch is not None
+    assert late[0] not in batch.items
+    assert isinstance(late[0].group.future.exception(), DeadlineExceeded)
+
+
+def test_what_would_come_too_late_is_tried_when_nobody_waits(core: SchedulerCore, ask: Ask) -> None:
+    late = ask(60, deadline_s=1e-4)
+    core.add(late, 0.0)
+    batch = core.next(core.devices[0], 0.0)
+    assert batch is not None
+    assert batch.items == late
