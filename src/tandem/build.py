@@ -82,25 +82,28 @@ def device_options(settings: Settings, member: Member, limits: BatchLimits) -> D
 
 def batch_limits(settings: Settings, model: LoadedModel, member: Member) -> BatchLimits:
     """What a batch of this model may be on a device."""
-    return limits_of(settings, model, member.worker.facts.packing, member.footprint, on_cpu=member.plan.on_cpu)
+    facts = member.worker.facts
+    takes = member.footprint or guessed(model.description, facts.backend, facts.tier)
+    return limits_of(settings, model, facts.packing, takes, on_cpu=member.plan.on_cpu)
 
 
 def limits_of(
     settings: Settings,
     model: LoadedModel,
     packing: Packing,
-    footprint: Footprint | None = None,
+    takes: Footprint | None = None,
     *,
     on_cpu: bool = True,
 ) -> BatchLimits:
-    """The same for a backend of that packing; without a measured ``footprint``, the guess."""
-    takes = footprint or guessed(model.description)
+    """The same for a backend of that packing; ``takes``: what a batch takes, by default in fp32 on any engine."""
+    takes = takes or guessed(model.description, "", Tier.FP32)
     return BatchLimits(
         max_tokens=settings.max_batch_tokens or (CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS),
         max_width=model.tokenizer.max_tokens,
         max_bytes=settings.max_batch_bytes,
         fixed_bytes=takes.fixed_bytes,
-        bytes_per_token=takes.per_token_bytes,
+        # A text has three tokens at least.
+        bytes_per_token=takes.per_token_bytes + takes.per_text_bytes / 3,
         bytes_per_square=takes.per_square_bytes if on_cpu else 0.0,
         packing=packing,
     )

@@ -11,7 +11,7 @@ from tandem.backends.base import Backend
 from tandem.memory.estimate import EncoderShape, Footprint, PeakModel, guess
 from tandem.memory.measure import peak_bytes
 from tandem.models.description import EncoderDescription
-from tandem.types import TokenBatch
+from tandem.types import Tier, TokenBatch
 
 # (rows, width): one of narrow rows, one of wide ones, both as large as batches are on a CPU.
 _MEASURED = ((32, 32), (4, 256))
@@ -19,15 +19,29 @@ _MEASURED = ((32, 32), (4, 256))
 _PREPARING = (16, 64)
 
 
-def guessed(d: EncoderDescription) -> Footprint:
-    """For an encoder that nobody has run yet."""
-    return guess(EncoderShape(hidden=d.hidden, heads=d.heads, intermediate=d.intermediate, dims=d.dims, gated=d.gated))
+# Engines that keep attention's scores to themselves, a few at a time.
+_WITHOUT_SCORES = ("openvino", "torch")
 
 
-def fitted(d: EncoderDescription, make: Callable[[], Backend], widest: int) -> Footprint:
+def guessed(d: EncoderDescription, backend: str, tier: Tier) -> Footprint:
+    """For an encoder that nobody has run yet on that engine."""
+    return guess(
+        EncoderShape(
+            hidden=d.hidden,
+            heads=d.heads,
+            intermediate=d.intermediate,
+            dims=d.dims,
+            gated=d.gated,
+            element_bytes=4 if tier is Tier.FP32 else 2,
+            scores=backend not in _WITHOUT_SCORES,
+        )
+    )
+
+
+def fitted(d: EncoderDescription, backend: str, tier: Tier, make: Callable[[], Backend], widest: int) -> Footprint:
     """The guess, corrected by peaks of this process, in which nothing else may run meanwhile; ``widest``: the longest
     text in tokens. ``make`` is called once a measurement, as an engine keeps what it ran before."""
-    model = PeakModel(guessed(d))
+    model = PeakModel(guessed(d, backend, tier))
     for rows, width in _MEASURED:
         if width > widest:
             break

@@ -107,7 +107,7 @@ def run_job(job: ProbeJob) -> Verdict:
     footprint = None
     # A GPU's memory is not the process' own, and building a large model again and again would take a minute.
     if proof.holds and job.options.device == CPU_DEVICE and (model.weights_bytes or _MEASURED_BYTES) < _MEASURED_BYTES:
-        footprint = fitted(model.description, make, model.tokenizer.max_tokens)
+        footprint = fitted(model.description, job.backend, backend.tier, make, model.tokenizer.max_tokens)
     return Verdict(ok=proof.holds, why=why, cosine=proof.cosine, reference=reference.tobytes(), footprint=footprint)
 
 

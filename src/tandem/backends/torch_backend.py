@@ -161,7 +161,7 @@ def _check_gpu(
             'torch.set_float32_matmul_precision("highest"), or take the bf16 tier'
         )
     needed = needed_bytes(d, itemsize, max(d.max_positions, tuning.graph_tokens)) + RESERVE_BYTES
-    require_room(needed, device, options.memory_bytes or int(device.total_bytes * options.memory_fraction))
+    require_room(needed, device, options)
 
 
 def _check_batch(batch: TokenBatch, d: EncoderDescription) -> None:

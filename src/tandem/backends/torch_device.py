@@ -14,7 +14,9 @@ from pathlib import Path
 
 import msgspec
 
+from tandem.backends.base import BackendOptions
 from tandem.errors import BackendFailed, ConfigError, TandemError
+from tandem.memory.budget import Allowance, DeviceMemory, pool_budget
 from tandem.types import Tier
 
 OLDEST = (2, 10)
@@ -138,22 +140,17 @@ def cap_memory(device: str, fraction: float, limit_bytes: int) -> None:
     torch.cuda.set_per_process_memory_fraction(share, index)
 
 
-def require_room(needed_bytes: int, device: CudaDevice, allowed_bytes: int) -> None:
+def require_room(needed_bytes: int, device: CudaDevice, options: BackendOptions) -> None:
     """Refuse a model that its share of the device's memory, or what others leave of it, can not hold.
 
     ``needed_bytes``: weights, buffers and one batch. Raises BackendFailed with what is needed and what is there.
     """
-    needs = f"the model needs {_gib(needed_bytes)} with one batch"
-    has = f"{device.device} ({device.name}) has {_gib(device.total_bytes)}"
-    if needed_bytes > allowed_bytes:
-        raise BackendFailed(
-            f"{needs}; {has}, of which it may take {_gib(allowed_bytes)}: allow it more, or take a smaller model or a "
-            "larger device"
-        )
-    if needed_bytes > device.free_bytes:
-        raise BackendFailed(
-            f"{needs}; {has}, of which {_gib(device.free_bytes)} are free: others hold the rest, see nvidia-smi"
-        )
+    allowance = Allowance(fraction=options.memory_fraction, limit_bytes=options.memory_bytes or None)
+    memory = DeviceMemory(f"{device.device} ({device.name})", device.free_bytes, device.total_bytes)
+    try:
+        pool_budget(memory, allowance, needed_bytes)
+    except ConfigError as error:
+        raise BackendFailed(str(error)) from error
 
 
 def dtype_name(tier: Tier, device: CudaDevice | None) -> str:
@@ -198,10 +195,6 @@ def _look_at(index: int, sources: Sources) -> CudaDevice:
 
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
-
-
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / 2**30:.2f} GiB"
 
 
 def _driver(path: Path = _DRIVER) -> str:

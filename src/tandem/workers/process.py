@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tandem.backends.base import Backend
 from tandem.clock import Clock
-from tandem.errors import BackendFailed
+from tandem.errors import BackendFailed, MemoryFault
 from tandem.memory import PoolStatistics
 from tandem.types import TokenBatch
 from tandem.workers.base import DeviceFacts, Done
@@ -113,10 +113,18 @@ class ProcessWorker:
             return
         restarts = Restarts(self._spec.restarts)
         while not self._closed.is_set():
+            self._check_slab()
             delay_s = restarts.delay_s(served_s)
             log.error("%s: the worker process %s; another starts in %g s", self.device_id, self._desk.why, delay_s)
             if not self._closed.wait(delay_s):
                 served_s = self._life(partial(log.warning, "%s: the worker process is back", self.device_id)) or 0.0
+
+    def _check_slab(self) -> None:
+        """A child wrote into this memory until it died: a good time to see that the books are still in order."""
+        try:
+            self._slab.check()
+        except MemoryFault:
+            log.exception("%s: the pool of shared memory is not in order", self.device_id)
 
     def _life(self, up: Callable[[], object]) -> float | None:
         """One child from its start to its end. Returns for how long it served; None when it was never ready."""

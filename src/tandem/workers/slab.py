@@ -47,7 +47,7 @@ class Slab:
         """Raises MemoryExhausted when the system has less."""
         self._store = SharedStore(StoreOptions())
         self._pool = Pool(self._store, PoolOptions(budget_bytes=nbytes), clock)
-        # Held for ever: a pool gives a region that is free from end to end back to the store when it is short.
+        # Held for ever: the child has mapped this region, and no other.
         block = self._pool.take(0)
         assert isinstance(block.region, SharedRegion)
         self.region = block.region
@@ -101,6 +101,10 @@ class Slab:
 
     def statistics(self) -> PoolStatistics:
         return self._pool.statistics()
+
+    def check(self) -> None:
+        """Raises MemoryFault when the pool's books disagree."""
+        self._pool.check()
 
     def close(self) -> None:
         """Rows that are out stay good; the memory goes when the last of them does."""

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tandem.backends import torch_device
+from tandem.backends.base import BackendOptions
 from tandem.backends.torch_device import CudaDevice, Sources, TorchFacts, list_devices, require_device, require_room
 from tandem.errors import BackendFailed, ConfigError
 from tandem.types import Tier
@@ -88,16 +89,18 @@ def test_the_cpu_needs_pytorch_and_no_cuda() -> None:
     ("needed", "allowed", "says"),
     [
         (20, 125, ""),
-        (126, 125, r"needs 126\.00 GiB with one batch; cuda:0 .* has 139\.00 GiB, of which it may take 125\.00 GiB"),
-        (110, 125, r"needs 110\.00 GiB with one batch; .* of which 100\.00 GiB are free"),
+        (90, 80, r"a memory limit of 80\.00 GiB on cuda:0 \(NVIDIA H200\) is too small: the model needs 90\.00 GiB"),
+        (110, 125, r"cuda:0 .* is full: the model needs 110\.00 GiB .*, 100\.00 GiB of 139\.00 GiB are free"),
+        (140, 139, r"cuda:0 .* is too small: the model needs 140\.00 GiB .*, it has 139\.00 GiB in all"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused_with_the_sizes(needed: int, allowed: int, says: str) -> None:
+    options = BackendOptions(memory_fraction=1.0, memory_bytes=allowed * GIB)
     if not says:
-        require_room(needed * GIB, H200, allowed * GIB)
+        require_room(needed * GIB, H200, options)
         return
     with pytest.raises(BackendFailed, match=says):
-        require_room(needed * GIB, H200, allowed * GIB)
+        require_room(needed * GIB, H200, options)
 
 
 def test_float16_stands_in_where_bfloat16_is_missing() -> None:
