@@ -16,12 +16,15 @@ from tandem.types import Outcome, Packing, Tier, TokenBatch
 
 class Done(msgspec.Struct, frozen=True):
     """How a batch ended: ``rows`` float32 [n, dims] (ids' shape and [hidden] for tokens), or None and ``error``, a
-    sentence. ``lost``: the device went down with the batch, which says little of the batch: it may be run elsewhere."""
+    sentence. ``lost``: the device went down with the batch, which says little of the batch: it may be run elsewhere.
+    ``refused``: the batch was never run, as the worker is down or the host had no memory for it, which says nothing of
+    the batch nor of the device."""
 
     outcome: Outcome
     rows: NDArray[np.float32] | None = None
     error: str | None = None
     lost: bool = False
+    refused: bool = False
 
 
 class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
