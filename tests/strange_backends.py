@@ -62,6 +62,14 @@ def starts_once(marks: Path) -> FakeBackend:
     return harmful()
 
 
+def starts_once_then_hangs(marks: Path) -> FakeBackend:
+    if (marks / "first").exists():
+        (marks / "again").touch()
+        signal.pause()
+    (marks / "first").touch()
+    return harmful()
+
+
 def another_each_time(marks: Path) -> FakeBackend:
     dims = 16
     while (marks / str(dims)).exists():
@@ -91,6 +99,16 @@ def with_a_child_of_its_own() -> FakeBackend:
         signal.pause()
     log.info("grandchild %d", grandchild)
     return harmful()
+
+
+class Surrogates(FakeBackend):
+    """Fails with the name of a file that is not UTF-8."""
+
+    def __init__(self) -> None:
+        super().__init__(OPTIONS)
+
+    def run(self, batch: TokenBatch) -> NDArray[np.float32]:
+        raise RuntimeError("no file caf\udce9")
 
 
 class Liar(FakeBackend):

@@ -14,6 +14,8 @@ INHERITANCE_DEPTH = 2
 BROAD_EXCEPT: dict[str, str] = {
     "tandem.models.tokenizer_files": "tokenizers raises bare Exception for every fault of a file",
     "tandem.workers.inline": "the worker's boundary: whatever an engine throws reaches the caller and ends no thread",
+    "tandem.workers.callbacks": "the same boundary from within: a callback that raises ends no thread of ours",
+    "tandem.workers.process": "the thread that starts a child anew must outlive every fault; it logs and tries again",
     "tandem.server.app": "the HTTP edge: one request's bug must not end the others'",
 }
 

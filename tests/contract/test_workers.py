@@ -175,6 +175,20 @@ def test_closing_finishes_what_is_queued_and_frees_the_device(bench: Bench) -> N
     assert bench.device.closed >= 1
 
 
+def test_closing_at_once_answers_all(bench: Bench) -> None:
+    bench.device.door.clear()
+    for _ in range(8):
+        bench.submit(batch([2, 9, 3]))
+    for _ in range(2):
+        assert bench.device.arrived.acquire(timeout=60)
+    bench.worker.close(at_once=True)
+    bench.device.door.set()
+    answers = [bench.next() for _ in range(8)]
+    assert sum(one.refused for one in answers) >= 4
+    assert bench.done.empty()
+    bench.worker.close(at_once=True)
+
+
 def test_a_closed_worker_answers_and_closes_again(bench: Bench) -> None:
     bench.worker.close()
     done = bench.run(batch([2, 9, 3]))

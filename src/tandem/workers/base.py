@@ -79,13 +79,14 @@ class Worker(Protocol):
         ...
 
     def watch(self, listener: Callable[[bool, str], None]) -> None:
-        """Tell ``listener(up, why)`` when the device goes down and when it is back, from any thread. One listener. A
-        device that is down answers ``submit`` with a lost batch."""
+        """Tell ``listener(up, why)`` when the device goes down and when it is back, from any thread. One listener. It
+        hears that a device is down more than once: at once, when more is known, and after each start that fails; then
+        ``why`` says when the next is due. A device that is down refuses what is submitted."""
         ...
 
     def restart(self, why: str) -> None:
-        """The device's answers are bad: begin anew, if the worker can. What runs is answered as lost. Returns at
-        once; ``watch``'s listener hears of the rest."""
+        """The device's answers are bad: begin anew, if the worker can. What runs is answered as lost, what has not
+        begun as refused. Returns at once; ``watch``'s listener hears of the rest."""
         ...
 
     def empty(self, shape: tuple[int, ...]) -> NDArray[np.int32]:
@@ -97,6 +98,7 @@ class Worker(Protocol):
         """Of the pool that its inputs and outputs lie in; None where they are numpy's own."""
         ...
 
-    def close(self) -> None:
-        """Finish what is queued, then free the device. Blocks."""
+    def close(self, at_once: bool = False) -> None:
+        """Finish what is queued, then free the device. Blocks. ``at_once``: without what is queued, and without what
+        runs; it may be asked for while another thread waits for an ordinary close."""
         ...

@@ -89,8 +89,13 @@ class _ToParent(logging.Handler):
         self._line = line
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except (TypeError, ValueError, KeyError):  # its arguments do not fit; the batch goes on
+            self.handleError(record)
+            return
         with suppress(OSError):
-            self._line.send(Said(record.name, record.levelno, shortened(self.format(record))))
+            self._line.send(Said(shortened(record.name), record.levelno, shortened(text)))
 
 
 def main() -> int:

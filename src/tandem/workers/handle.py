@@ -88,11 +88,19 @@ class Child:
         """What ``end`` is to say, unless something was to blame before."""
         self._why = self._why or why
 
+    @property
+    def blamed(self) -> str:
+        """What is to blame so far; empty when nothing is."""
+        return self._why
+
     def kill(self, why: str) -> None:
-        """End it at once, and blame."""
+        """End it at once, and blame. ``receive`` gives what it had said, then no more, even if it takes its time to
+        end: gigabytes are not given back in an instant."""
         self.blame(why)
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        with suppress(OSError):  # the line is closed at the other end as well
+            self._line.hush()
 
     def end(self) -> str:
         """Make sure that it has ended, and say how it did, in words that go after its name. Once."""

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tandem.backends.base import Backend
-from tandem.clock import Clock
+from tandem.clock import Clock, SystemClock
 from tandem.memory import PoolStatistics
 from tandem.types import Outcome, Output, TokenBatch
 from tandem.workers.base import Done, facts_of, outcome_of
+from tandem.workers.callbacks import call
 
 log = logging.getLogger("tandem.workers")
 
 # A forward pass that takes longer has hung.
 _CLOSE_S = 60.0
+# Threads that have nothing to do end in less.
+_AT_ONCE_S = 0.5
+
+_CLOSED = "the device is closed"
 
 _Job = tuple[TokenBatch, Callable[[Done], None]]
 
@@ -79,8 +85,7 @@ class InlineWorker:
             if not self._closed:
                 self._inbox.put((batch, on_done))
                 return
-        now = self._clock.now()
-        on_done(Done(self._runner.outcome(batch, now, False), error="the device is closed"))
+        on_done(Done(self._runner.outcome(batch, self._clock.now(), False), error=_CLOSED))
 
     def watch(self, listener: Callable[[bool, str], None]) -> None:
         """Never: a device of this process goes down with it."""
@@ -94,23 +99,35 @@ class InlineWorker:
     def empty(self, shape: tuple[int, ...]) -> NDArray[np.int32]:
         return np.empty(shape, np.int32)
 
-    def close(self) -> None:
+    def close(self, at_once: bool = False) -> None:
+        """``at_once``: a forward pass that runs is left to end, or not to, with the process."""
         with self._closing:
-            if not self._closed:
-                for _ in self._threads:
-                    self._inbox.put(None)
             self._closed = True
+        if at_once:
+            self._refuse_queued()
+        for _ in self._threads:
+            self._inbox.put(None)
+        patience_s = _AT_ONCE_S if at_once else _CLOSE_S
+        give_up_s = SystemClock.now() + patience_s
         for thread in self._threads:
-            thread.join(_CLOSE_S)
+            thread.join(max(0.0, give_up_s - SystemClock.now()))
         if any(thread.is_alive() for thread in self._threads):
-            log.error("%s: a forward pass has not ended in %g s; its model is not freed", self.device_id, _CLOSE_S)
+            log.error("%s: a forward pass has not ended in %g s; its model is not freed", self.device_id, patience_s)
         else:
             self._backend.close()
+
+    def _refuse_queued(self) -> None:
+        with suppress(Empty):
+            while True:
+                if (job := self._inbox.get_nowait()) is not None:
+                    batch, on_done = job
+                    outcome = self._runner.outcome(batch, self._clock.now(), False)
+                    call(self.device_id, on_done, Done(outcome, error=_CLOSED, refused=True))
 
     def _serve(self) -> None:
         while (job := self._inbox.get()) is not None:
             batch, on_done = job
-            on_done(self._runner.run(batch))
+            call(self.device_id, on_done, self._runner.run(batch))
 
 
 def _fault(rows: NDArray[np.float32], batch: TokenBatch) -> str | None:

@@ -61,12 +61,12 @@ class Ledger:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def clear(self) -> list[Flight]:
-        """Everything, in order; the ledger is empty then."""
-        flights = [*self._there.values(), *self._waiting]
+    def clear(self) -> tuple[list[Flight], list[Flight]]:
+        """What the process has, and what waits, each in order; the ledger is empty then."""
+        there, waiting = list(self._there.values()), list(self._waiting)
         self._there.clear()
         self._waiting.clear()
-        return flights
+        return there, waiting
 
     def _time(self, now: float) -> None:
         for flight in islice(self._there.values(), self._streams):

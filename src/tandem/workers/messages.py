@@ -94,8 +94,10 @@ _FROM_CHILD = msgspec.msgpack.Decoder(FromChild)
 
 
 def shortened(text: str) -> str:
-    """A text of any length as one that a packet holds."""
-    return text if len(text) <= _TEXT_CHARS else f"{text[:_TEXT_CHARS]} [cut]"
+    """A text of any length as one that a packet holds, and that can be encoded: halves of surrogate pairs, as in names
+    of files that are not UTF-8, are written out."""
+    cut = text if len(text) <= _TEXT_CHARS else f"{text[:_TEXT_CHARS]} [cut]"
+    return cut.encode(errors="backslashreplace").decode()
 
 
 class Line:

@@ -97,27 +97,36 @@ class ProcessWorker:
         """Of the shared memory."""
         return self._slab.statistics()
 
-    def close(self) -> None:
+    def close(self, at_once: bool = False) -> None:
         self._closed.set()
-        self._desk.close()
+        self._desk.close(at_once)
         self._keeper.join()
         self._slab.close()
 
     def _keep(self, begun: Callable[[bool], None]) -> None:
         """One child after the other."""
-        try:
-            served_s = self._life(partial(begun, True))
-        finally:
-            begun(False)  # unless the first word was another
-        if served_s is None:
+        served_s = self._guarded_life(partial(begun, True))
+        begun(False)  # unless the first word was another
+        if not self._desk.opened:
             return
         restarts = Restarts(self._spec.restarts)
         while not self._closed.is_set():
-            self._check_slab()
             delay_s = restarts.delay_s(served_s)
-            log.error("%s: the worker process %s; another starts in %g s", self.device_id, self._desk.why, delay_s)
+            self._desk.why += f"; another starts in {delay_s:g} s"
+            log.error("%s: the worker process %s", self.device_id, self._desk.why)
+            self._desk.tell()
             if not self._closed.wait(delay_s):
-                served_s = self._life(partial(log.warning, "%s: the worker process is back", self.device_id)) or 0.0
+                served_s = self._guarded_life(partial(log.warning, "%s: the worker process is back", self.device_id))
+
+    def _guarded_life(self, up: Callable[[], object]) -> float:
+        """``_life``; what it should not raise counts as a start that failed."""
+        try:
+            return self._life(up)
+        # Nobody else starts a child: without this thread the device would be gone for good, for want of a few bytes.
+        except Exception as error:
+            log.exception("%s: the thread that keeps the worker process failed", self.device_id)
+            self._desk.why = f"could not be kept: {type(error).__name__}: {error}"
+            return 0.0
 
     def _check_slab(self) -> None:
         """A child wrote into this memory until it died: a good time to see that the books are still in order."""
@@ -126,13 +135,13 @@ class ProcessWorker:
         except MemoryFault:
             log.exception("%s: the pool of shared memory is not in order", self.device_id)
 
-    def _life(self, up: Callable[[], object]) -> float | None:
-        """One child from its start to its end. Returns for how long it served; None when it was never ready."""
+    def _life(self, up: Callable[[], object]) -> float:
+        """One child from its start to its end. Returns for how long it served."""
         try:
             child = Child(self._birth, self._slab.region)
         except BackendFailed as error:
             self._desk.why = str(error)
-            return None
+            return 0.0
         since_s = None
         try:
             self._desk.adopt(child)
@@ -144,7 +153,8 @@ class ProcessWorker:
                 self._serve(child)
         finally:
             self._desk.bury(child)
-        return None if since_s is None else self._clock.now() - since_s
+            self._check_slab()
+        return 0.0 if since_s is None else self._clock.now() - since_s
 
     def _greet(self, child: Child) -> DeviceFacts:
         """Wait until the backend is built. Raises EOFError when it will not be."""
@@ -171,7 +181,7 @@ class ProcessWorker:
         while True:
             due_s, now = self._desk.due_s(), self._clock.now()
             if due_s is not None and due_s <= now:
-                child.kill(f"gave no answer in {patience_s:g} s")
+                child.kill(f"gave no answer in {patience_s:g} s (forward_timeout_s)")
                 return
             # With nothing to wait for, no longer either: what is submitted meanwhile is due after that, so nobody need
             # wake this thread to tell it.
@@ -180,7 +190,9 @@ class ProcessWorker:
                 self._hear(child, message)
 
     def _hear(self, child: Child, message: FromChild) -> None:
+        """Raises EOFError when it has ended the child for what it said."""
         if isinstance(message, Said):
             logging.getLogger(message.logger).log(message.level, "%s", message.text)
         elif not (isinstance(message, Ended) and self._desk.settle(child, message)):
             child.kill(f"said what makes no sense: {message}")
+            raise EOFError

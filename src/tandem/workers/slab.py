@@ -39,6 +39,12 @@ class Cargo(msgspec.Struct, frozen=True):
         region = self.held[1]
         return () if region is None else (region.fileno(),)
 
+    def sent(self) -> None:
+        """The child has its own descriptors by now; ``files`` are closed."""
+        region = self.held[1]
+        if region is not None:
+            region.close()
+
 
 class Slab:
     """The parent's side: a pool over one region of shared memory, taken at start."""
@@ -118,7 +124,10 @@ class Slab:
         return offset if 0 <= offset <= self.region.nbytes - array.nbytes else None
 
     def _spill(self, words: int) -> tuple[SharedRegion, NDArray[np.int32]]:
-        """Memory for one batch alone: token rows of long texts are large, and callers may keep all rows there are."""
+        """Memory for one batch alone: token rows of long texts are large, and callers may keep all rows there are.
+
+        Rows that lie there hold one open file until nobody keeps them: CPython's mmap has a duplicate of its own, which
+        can be done without from Python 3.13 on (``trackfd``)."""
         region = self._store.allocate(words * _WORD_BYTES)
         self.spilled += 1
         return region, np.ndarray((words,), np.int32, region.buffer)

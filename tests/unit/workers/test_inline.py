@@ -48,6 +48,33 @@ def test_a_forward_pass_that_hangs_does_not_keep_the_process(
     device.door.set()
 
 
+def test_closing_at_once_waits_for_no_forward_pass(caplog: pytest.LogCaptureFixture) -> None:
+    device, done = Device(shut=True), Queue[Done]()
+    worker = InlineWorker(device, SystemClock())
+    for _ in range(3):
+        worker.submit(batch_of([[2, 9, 3]]), done.put)
+    assert device.arrived.acquire(timeout=30)
+    worker.close(at_once=True)
+    assert [done.get(timeout=30).refused for _ in range(2)] == [True, True], "what had not begun"
+    assert device.closed == 0, "an engine that computes must not be freed"
+    assert "has not ended" in caplog.text
+    device.door.set()
+    assert done.get(timeout=30).rows is not None
+
+
+def test_a_callback_that_raises_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def raises(done: Done) -> None:
+        raise ZeroDivisionError
+
+    done = Queue[Done]()
+    worker = InlineWorker(Device(), SystemClock())
+    worker.submit(batch_of([[2, 9, 3]]), raises)
+    worker.submit(batch_of([[2, 9, 3]]), done.put)
+    assert done.get(timeout=30).rows is not None
+    worker.close()
+    assert "cpu: a callback failed" in caplog.text
+
+
 def test_threads_end_with_the_worker() -> None:
     worker = InlineWorker(Device(), SystemClock())
     threads: list[Thread] = list(worker._threads)

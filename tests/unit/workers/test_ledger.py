@@ -72,8 +72,9 @@ def test_clearing_gives_all_once_in_order() -> None:
     ledger = filled(1, 4)
     handed_over(ledger, 0.0)
     ledger.ended(0, 0.0)
-    assert numbers(ledger.clear()) == [1, 2, 3]
-    assert ledger.clear() == []
+    there, waiting = ledger.clear()
+    assert (numbers(there), numbers(waiting)) == ([1], [2, 3])
+    assert ledger.clear() == ([], [])
     assert ledger.due_s() is None
 
 

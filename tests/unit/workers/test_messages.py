@@ -97,3 +97,11 @@ def test_nonsense_is_told_from_messages(packet: bytes) -> None:
 def test_texts_are_cut_to_what_a_packet_holds() -> None:
     assert shortened("short") == "short"
     assert shortened("x" * 10_000).endswith("xxx [cut]")
+
+
+def test_texts_that_can_not_be_encoded_are_written_out(lines: tuple[Line, Line]) -> None:
+    assert shortened("no file caf\udce9 here") == r"no file caf\udce9 here"
+    message = Said("tandem.workers", 40, shortened("\udce9" * 10_000))
+    parent, child = lines
+    child.send(message)
+    assert parent.from_child() == message

@@ -94,9 +94,13 @@ def test_what_does_not_fit_gets_memory_of_its_own(slab: Slab, reader: Reader, ba
     assert_same(received(reader, cargo), batch)
     rows = cargo.rows
     files = len(os.listdir("/proc/self/fd"))
+    cargo.sent()
+    assert len(os.listdir("/proc/self/fd")) == files - 1, "the child has its own"
     del cargo
-    assert len(os.listdir("/proc/self/fd")) == files - 1, "the file goes with the batch"
+    assert len(os.listdir("/proc/self/fd")) == files - 1, "the mapping's own goes with the rows"
     assert rows.ravel()[-1] == rows.size - 1, "the rows stay"
+    del rows
+    assert len(os.listdir("/proc/self/fd")) == files - 2
 
 
 def test_a_batch_larger_than_the_slab_does_not_cost_the_slab(slab: Slab, reader: Reader) -> None:
