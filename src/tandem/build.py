@@ -62,6 +62,7 @@ def build_engine(
     engine_options = EngineOptions(
         max_concurrent_requests=settings.max_concurrent_requests,
         max_queue_s=settings.max_queue_s,
+        max_queue_texts=settings.max_queue_texts,
         auto_truncate=settings.auto_truncate,
         tokenizer_threads=settings.tokenizer_threads,
         warm_shapes=tuple(map(warm_shapes, limits)) if settings.warm else (),

@@ -106,6 +106,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "half of it, critical ones from twice it.",
         ),
     ] = 30.0
+    max_queue_texts: Annotated[
+        int, Meta(gt=0, description="Most texts that may wait; while more do, requests are answered 429.")
+    ] = 1 << 16
     auto_truncate: Annotated[
         bool, Meta(description="Cut over-long texts where the request does not say; off refuses them.")
     ] = True

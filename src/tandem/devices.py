@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import msgspec
@@ -35,8 +36,9 @@ class DevicePlan(msgspec.Struct, frozen=True):
 
 
 def plan_devices(text: str, gpus: Sequence[int]) -> tuple[DevicePlan, ...]:
-    """The workers that ``text`` asks for on a machine with ``gpus``. A GPU that is named and not there is planned all
-    the same: starting it will say what is missing. Raises ConfigError for what is no device."""
+    """The workers that ``text`` asks for on a machine with ``gpus``. A GPU that is asked for and not there is planned
+    all the same, ``cuda`` as the first: starting it will say what is missing. Raises ConfigError for what is no device.
+    """
     if text == AUTO:
         wanted = [(CPU, 1), *((f"cuda:{index}", 1) for index in gpus)]
     else:
@@ -45,8 +47,6 @@ def plan_devices(text: str, gpus: Sequence[int]) -> tuple[DevicePlan, ...]:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"device {text!r} names {name} twice; for two workers on it write {name}*2")
-    if not wanted:
-        raise ConfigError(f"device {text!r} is for GPUs, and this machine shows none")
     return tuple(
         DevicePlan(name if count == 1 else f"{name}#{index}", name, count)
         for name, count in wanted
@@ -59,8 +59,9 @@ def visible_gpus(devices: Path = Path("/dev"), env: Mapping[str, str] | None = N
     there = len(list(devices.glob("nvidia[0-9]*")))
     allowed = (os.environ if env is None else env).get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
-        named = [part for part in allowed.split(",") if part.strip() and not part.strip().startswith("-")]
-        there = min(there, len(named))
+        # CUDA stops at the first that names no device.
+        named = takewhile(lambda part: part and not part.startswith("-"), map(str.strip, allowed.split(",")))
+        there = min(there, len(list(named)))
     return tuple(range(there))
 
 
@@ -69,5 +70,5 @@ def _read(part: str, text: str, gpus: Sequence[int]) -> list[tuple[str, int]]:
     if match is None:
         raise ConfigError(f"device {text!r}: {part!r} is no device; give {GRAMMAR}")
     cpu, indices, count = match.groups()
-    found = [CPU] if cpu else [f"cuda:{index}" for index in (map(int, indices.split(",")) if indices else gpus)]
+    found = [CPU] if cpu else [f"cuda:{index}" for index in (map(int, indices.split(",")) if indices else gpus or (0,))]
     return [(name, int(count or 1)) for name in found]

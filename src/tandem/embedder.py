@@ -260,5 +260,6 @@ def _settings(base: Settings, model: str | None, precision: str | None, device: 
             device=base.device if device is None else device,
             max_concurrent_requests=sys.maxsize,
             max_queue_s=math.inf,
+            max_queue_texts=sys.maxsize,
         )
     )

@@ -29,11 +29,13 @@ QUEUE_SHARE = {Priority.CRITICAL: 2.0, Priority.NORMAL: 1.0, Priority.BACKGROUND
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """``max_queue_s``: the longest predicted wait that a normal request is accepted with. ``warm_shapes``: (n, s) of
-    the batches that ``start`` runs, for each device."""
+    """``max_queue_s``: the longest predicted wait that a normal request is accepted with; ``max_queue_texts``: with
+    more, the scheduler's own work on the queue would hold up the event loop. ``warm_shapes``: (n, s) of the batches
+    that ``start`` runs, for each device."""
 
     max_concurrent_requests: int = 1024
     max_queue_s: float = 30.0
+    max_queue_texts: int = 1 << 16
     auto_truncate: bool = True
     tokenizer_threads: int = 2
     warm_shapes: tuple[tuple[tuple[int, int], ...], ...] = ()
@@ -100,10 +102,10 @@ class Engine:
         self._draining = True
         await self._idle.wait()
 
-    async def close(self) -> None:
-        """Refuse what waits, and free the device once what runs has ended. Idempotent."""
+    async def close(self, *, at_once: bool = False) -> None:
+        """Refuse what waits, and free the devices once what runs has ended, or ``at_once``. Idempotent."""
         self._draining = True
-        await self._loop.close()
+        await self._loop.close(at_once=at_once)
         self._intake.close()
 
     def halt(self) -> None:
@@ -114,6 +116,7 @@ class Engine:
     def _admit(self, request: EmbedRequest) -> None:
         if self._draining:
             raise Draining("the server is shutting down", retry_after_s=1.0)
+        self._loop.ward.require_device()
         limit = self._options.max_concurrent_requests
         if self._inflight >= limit:
             raise self._overloaded(f"{self._inflight} requests are under way, the limit is {limit}")
@@ -123,6 +126,8 @@ class Engine:
         limit_s = self._options.max_queue_s * QUEUE_SHARE[request.priority]
         backlog = self.backlog()
         # An empty queue takes a request of any size: one that is too big on its own would never fit.
+        if backlog.queued_texts > self._options.max_queue_texts:
+            raise self._overloaded(f"{backlog.queued_texts} texts wait, the limit is {self._options.max_queue_texts}")
         if backlog.predicted_s > limit_s and backlog.queued_texts:
             name = request.priority.name.lower()
             raise self._overloaded(

@@ -7,7 +7,7 @@ error.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeAlias
@@ -38,15 +38,6 @@ Build: TypeAlias = Callable[[], Backend]
 FAKE = "fake"
 
 
-class Member(msgspec.Struct, frozen=True):
-    """One worker, what it runs on, that in words, and what a batch takes there where that was measured."""
-
-    worker: Worker
-    plan: DevicePlan
-    words: str
-    footprint: Footprint | None = None
-
-
 class Seating(msgspec.Struct, frozen=True, kw_only=True):
     """A planned worker with the cores that it is bound to, None for any, and its share of the machine's threads."""
 
@@ -55,12 +46,24 @@ class Seating(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
 
 
+class Member(msgspec.Struct, frozen=True):
+    """One worker, what it runs on, that in words, and what a batch takes there where that was measured."""
+
+    worker: Worker
+    seating: Seating
+    words: str
+    footprint: Footprint | None = None
+
+    @property
+    def plan(self) -> DevicePlan:
+        return self.seating.plan
+
+
 def build_fleet(settings: Settings, model: LoadedModel, clock: Clock, *, processes: bool) -> list[Member]:
     """Start the workers, side by side. ``processes``: what ``workers: auto`` means here.
 
     Raises BackendFailed when no device serves, ConfigError for a device or an engine that does not exist.
     """
-    seatings = seat_devices(settings, cpu_info())
     apart = settings.workers == "process" or (settings.workers == "auto" and processes)
 
     def start(seating: Seating) -> Member | BackendFailed | ModelError:
@@ -69,17 +72,46 @@ def build_fleet(settings: Settings, model: LoadedModel, clock: Clock, *, process
         except (BackendFailed, ModelError) as error:
             return error
 
-    with ThreadPoolExecutor(len(seatings)) as threads:
-        found = list(threads.map(start, seatings))
+    seatings = seat_devices(settings, cpu_info(), _plans(settings))
+    found = _side_by_side(start, seatings)
     members = [one for one in found if isinstance(one, Member)]
-    troubles = [f"{seating.plan.id}: {one}" for seating, one in zip(seatings, found, strict=True) if one not in members]
     if not members:
+        troubles = [f"{seating.plan.id}: {one}" for seating, one in zip(seatings, found, strict=True)]
         first = found[0]
         assert isinstance(first, Exception)
         raise first if len(found) == 1 else BackendFailed(f"no device can serve. {'; '.join(troubles)}")
-    for trouble in troubles:
-        log.warning("%s; the other devices serve without it", trouble)
+    for seating, one in zip(seatings, found, strict=True):
+        if not isinstance(one, Member):
+            log.warning("%s: %s; the other devices serve without it", seating.plan.id, one)
+    if len(members) < len(found):
+        # Cores were kept for those that did not start. Whoever would have had more begins anew with them.
+        members = _reseated(members, seat_devices(settings, cpu_info(), [member.plan for member in members]), start)
     return members
+
+
+def _side_by_side(
+    start: Callable[[Seating], Member | BackendFailed | ModelError], seatings: Sequence[Seating]
+) -> list[Member | BackendFailed | ModelError]:
+    with ThreadPoolExecutor(len(seatings)) as threads:
+        return list(threads.map(start, seatings))
+
+
+def _reseated(
+    members: Sequence[Member],
+    seatings: Sequence[Seating],
+    start: Callable[[Seating], Member | BackendFailed | ModelError],
+) -> list[Member]:
+    found = []
+    for member, seating in zip(members, seatings, strict=True):
+        if member.seating == seating:
+            found.append(member)
+            continue
+        member.worker.close()
+        again = start(seating)
+        if not isinstance(again, Member):
+            raise again
+        found.append(again)
+    return found
 
 
 def build_backend(settings: Settings, model: LoadedModel) -> Backend:
@@ -91,11 +123,16 @@ def build_backend(settings: Settings, model: LoadedModel) -> Backend:
     return start_backend(model, _job(model, choice))
 
 
-def seat_devices(settings: Settings, cpu: CpuInfo) -> list[Seating]:
-    """The workers to start, and who gets which cores. Raises ConfigError."""
+def _plans(settings: Settings) -> Sequence[DevicePlan]:
     plans = plan_devices(settings.device, visible_gpus())
     if settings.backend == FAKE:
-        plans = tuple(plan for plan in plans if plan.on_cpu) or (DevicePlan("cpu", "cpu"),)
+        return tuple(plan for plan in plans if plan.on_cpu) or (DevicePlan("cpu", "cpu"),)
+    return plans
+
+
+def seat_devices(settings: Settings, cpu: CpuInfo, plans: Sequence[DevicePlan] | None = None) -> list[Seating]:
+    """The workers of ``plans``, by default what the settings ask for, and who gets which cores. Raises ConfigError."""
+    plans = _plans(settings) if plans is None else plans
     cores = plan_cores(usable_cores(cpu.quota), [0 if plan.on_cpu else 1 for plan in plans])
     seatings = []
     for plan, own in zip(plans, cores.workers, strict=True):
@@ -129,7 +166,7 @@ def probes_of(settings: Settings, *, fresh: bool = False) -> Probes:
 def _start(settings: Settings, model: LoadedModel, clock: Clock, seating: Seating, apart: bool) -> Member:
     if settings.backend == FAKE:
         worker = _worker(settings, FakeBackend, FakeBackend, seating, clock, apart)
-        return Member(worker, seating.plan, f"{seating.plan.id} (fake)")
+        return Member(worker, seating, f"{seating.plan.id} (fake)")
     wish, folder = wish_of(settings, seating), model.folder
     choice = choose(wish, cpu_info(), folder, probes_of(settings))
     try:
@@ -145,7 +182,7 @@ def _start(settings: Settings, model: LoadedModel, clock: Clock, seating: Seatin
         log.warning("bf16 is not to be had on %s; serving the better tier %s", seating.plan.id, choice.options.tier)
     o = choice.options
     what = f"{o.threads} threads, {o.streams} streams" if seating.plan.on_cpu else choice.options.tier.value
-    return Member(worker, seating.plan, f"{seating.plan.id} ({choice.backend}, {what})", choice.verdict.footprint)
+    return Member(worker, seating, f"{seating.plan.id} ({choice.backend}, {what})", choice.verdict.footprint)
 
 
 def _serve(

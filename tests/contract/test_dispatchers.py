@@ -73,7 +73,7 @@ def test_the_work_of_a_device_that_goes_down_is_done_by_the_other(
     core.add(items, 0.0)
     running = list(core.batches(0.0))
     gpu, cpu = core.devices
-    core.set_up(gpu, False, 0.001)
+    core.judge(gpu, 0.001, up=False)
     for device, batch in running:
         if device is gpu:
             core.lost(gpu, batch, BackendFailed("it went down"))
@@ -92,12 +92,12 @@ def test_with_no_device_up_all_waits_and_is_done_when_one_is_back(
     core: SchedulerCore, loop: asyncio.AbstractEventLoop
 ) -> None:
     for device in core.devices:
-        core.set_up(device, False, 0.0)
+        core.judge(device, 0.0, up=False)
     items = asked(loop, 5, 6)
     core.add(items, 0.0)
     assert not list(core.batches(0.0))
     assert core.backlog().queued_texts == 2
-    core.set_up(core.devices[1], True, 1.0)
+    core.judge(core.devices[1], 1.0, up=True)
     while core.waits:
         for device, batch in list(core.batches(1.0)):
             ended(core, device, batch, 1.0)

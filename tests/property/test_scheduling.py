@@ -114,7 +114,7 @@ class Scheduling(RuleBasedStateMachine):
         """With all that it runs."""
         device = self.running[data.draw(st.integers(0, len(self.running) - 1))][0]
         mine = [pair for pair in self.running if pair[0] is device]
-        self.core.set_up(device, False, self.now)
+        self.core.judge(device, self.now, up=False)
         self.losses += 1
         for pair in mine:
             self.running.remove(pair)
@@ -125,7 +125,7 @@ class Scheduling(RuleBasedStateMachine):
     def all_come_back(self) -> None:
         for device in self.core.devices:
             if not device.up:
-                self.core.set_up(device, True, self.now)
+                self.core.judge(device, self.now, up=True)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
@@ -158,6 +158,7 @@ class Scheduling(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if not hasattr(self, "core"):
+            self.loop.close()
             return
         self.all_come_back()
         for _ in range(10_000):

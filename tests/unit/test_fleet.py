@@ -98,3 +98,9 @@ def test_with_no_device_left_starting_is_refused_with_the_reason(settings: Setti
 def test_what_is_no_device_is_told_before_a_model_is_started(settings: Settings) -> None:
     with pytest.raises(ConfigError, match="'tpu' is no device"):
         build_engine(changed(settings, device="tpu"))
+
+
+def test_the_cores_of_a_device_that_did_not_start_are_used_by_the_others(settings: Settings) -> None:
+    engine = build_engine(changed(settings, device="cpu+cuda:7", threads=2))
+    assert "2 threads" in engine.model.device
+    engine.halt()

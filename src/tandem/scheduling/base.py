@@ -85,13 +85,17 @@ def packing_of(packing: Packing, output: Output) -> Packing:
 
 class Batch(msgspec.Struct, frozen=True, eq=False):
     """Items that run together; padded to ``width`` tokens, where rows are not packed. ``tokens``, their sum without
-    padding. ``failed_on``: devices that answered it with an error; ``losses``: how often a device went down with it.
+    padding. What became of it before (``retries.py``): ``failed_on``, devices that answered it with an error; ``home``,
+    the device where it should be run again, if that matters; ``suspect``, it is run with nothing beside it, and
+    ``losses``, how often a device went down with it then.
     """
 
     items: Sequence[Item]
     width: int
     output: Output
     failed_on: frozenset[str] = frozenset()
+    home: str = ""
+    suspect: bool = False
     losses: int = 0
 
     @property

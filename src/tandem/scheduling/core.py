@@ -23,13 +23,14 @@ import msgspec
 
 from tandem.batching.base import BatchPolicy
 from tandem.errors import BackendFailed, DeadlineExceeded, TandemError
-from tandem.scheduling.base import Batch, Group, Item
+from tandem.scheduling.base import Batch, Item
 from tandem.scheduling.cut import cut
 from tandem.scheduling.device import Device, DeviceOptions
 from tandem.scheduling.dispatch import Dispatcher, Pick
 from tandem.scheduling.earliest_finish import EarliestFinish
 from tandem.scheduling.queue import Queue
 from tandem.scheduling.retries import Retries
+from tandem.scheduling.window import Window
 from tandem.types import Outcome
 
 # A request without a deadline counts as due after so many seconds, and a class stands so many behind the one before.
@@ -52,9 +53,11 @@ class SchedulerCore:
         self._dispatcher = dispatcher or EarliestFinish()
         self._queue = Queue(self.devices, self._dispatcher)
         self._retries = Retries()
+        self._now = 0.0
 
     def add(self, items: Iterable[Item], now: float) -> None:
         """Queue one group's items, in its own order."""
+        self._now = now
         before = 0.0
         token_s = 1.0 / _rate(self.devices)
         for item in items:
@@ -67,25 +70,27 @@ class SchedulerCore:
 
     def batches(self, now: float) -> Iterator[tuple[Device, Batch]]:
         """Cut all that devices have room for, the fastest first: what it leaves, it leaves to the others."""
-        order = sorted(self.devices, key=_token_s) if len(self.devices) > 1 else self.devices
+        self._now = now
+        serving = [device for device in self.devices if device.serves]
+        order = sorted(serving, key=_token_s) if len(serving) > 1 else serving
         for device in order:
-            while device.up and self._has_room(device) and (batch := self.next(device, now)) is not None:
+            while self._has_room(device, now) and (batch := self.next(device, now)) is not None:
                 yield device, batch
-        if len(order) > 1 and self.waits and not any(device.running_tokens for device in order):
+        if len(order) > 1 and self.waits and not any(device.busy for device in order):
             # Each left it to another. The rules should not let it happen, and texts must not hang on that.
             for device in order:
-                if device.up and (batch := self.next(device, now, must=True)) is not None:
+                if (batch := self.next(device, now, must=True)) is not None:
                     yield device, batch
                     return
 
     def next(self, device: Device, now: float, *, must: bool = False) -> Batch | None:
         """Cut the next batch for ``device``, which runs it from now on; None when nothing waits that it should take, or
         that it may take, where it ``must``. Texts that nobody waits for any more, or whose deadline has passed, are
-        dropped here, before they cost compute; so are those predicted to come too late, if others wait that could use
-        the time. With nobody waiting they are tried: a prediction may be wrong."""
+        dropped here, before they cost compute; so are those that would come too late wherever they ran alone, if others
+        wait that could use the time. With nobody waiting they are tried: a prediction may be wrong."""
         while (found := self._cut(device, now, must)) is not None:
-            by_s = device.ends_s(found, now) if self.waits else now
-            items = [item for item in found.items if not _gone(item.group, by_s)]
+            waits = self.waits
+            items = [item for item in found.items if not _is_gone(item, self.devices, now, waits)]
             if items:
                 batch = found if len(items) == len(found.items) else msgspec.structs.replace(found, items=items)
                 device.begin(batch, now)
@@ -98,18 +103,33 @@ class SchedulerCore:
 
     def failed(self, device: Device, batch: Batch, error: BackendFailed) -> None:
         """``batch`` ended with an error: it is run again in halves, and a single text elsewhere, if there is one."""
-        self._retries.failed(batch, device, self.devices, error)
+        self._retries.failed(batch, device, self.devices, error, self._now)
 
     def lost(self, device: Device, batch: Batch, error: BackendFailed) -> None:
         """``device`` went down with ``batch``: it is run again."""
         device.end(batch)
         self._retries.lost(batch, error)
 
-    def set_up(self, device: Device, up: bool, now: float) -> None:
-        """A device went down or came back. What was bound to one that went down is placed anew."""
-        device.up = up
-        if not up:
-            self._queue.place_anew(device, now)
+    def refused(self, device: Device, batch: Batch) -> None:
+        """``batch`` was never run: its texts wait on, in their old places."""
+        device.end(batch)
+        for item in batch.items:
+            if not item.group.departed:
+                self._queue.place(item, self._now)
+
+    def judge(self, device: Device, now: float, *, up: bool | None = None, well: bool | None = None) -> None:
+        """A device went down or came back, or its answers are wrong or right again. One that is unwell rests while any
+        other serves. What was bound to one that serves no more is placed anew."""
+        self._now = now
+        if up is not None:
+            device.down_since_s = None if up else (now if device.up else device.down_since_s)
+            device.up = up
+        if well is not None:
+            device.well = well
+        for one in self.devices:
+            one.resting = not one.well and any(other.up and other.well for other in self.devices)
+            if not one.serves:
+                self._queue.place_anew(one, now)
 
     def abandon(self, device: Device, batch: Batch, error: TandemError) -> None:
         """A batch that no device will run."""
@@ -127,27 +147,24 @@ class SchedulerCore:
         """Whether any text waits."""
         return bool(self._retries) or bool(self._queue)
 
-    def look_again_s(self, now: float) -> float:
-        """Seconds after which a device that left the queue to others should look at it again: when the first of them
-        should be done with what it runs."""
-        waits = [device.wait_s(now) for device in self.devices if device.up]
-        return min((wait_s for wait_s in waits if wait_s > 0), default=0.0)
-
     def backlog(self) -> Backlog:
         texts = self._queue.texts() + sum(len(batch.items) for batch in self._retries)
         tokens = self._queue.tokens() + sum(batch.tokens for batch in self._retries)
         running = sum(device.running_tokens for device in self.devices)
         return Backlog(texts, tokens, (tokens + running) / _rate(self.devices))
 
-    def _has_room(self, device: Device) -> bool:
-        """A slot is free, or enough waits for a batch ahead that is as large as one may be."""
+    def _has_room(self, device: Device, now: float) -> bool:
+        """A slot is free, or enough waits for a batch ahead that is as large as one may be; a suspect has the device
+        to itself."""
+        if device.alone or (self._retries and device.busy and self._retries.want_alone(device, self.devices, now)):
+            return False
         free = device.free_slots
         if free or device.limits is None:
             return free > 0
         return self._queue.fills(device, 2 * device.most_tokens)
 
     def _cut(self, device: Device, now: float, must: bool) -> Batch | None:
-        if self._retries and (again := self._retries.take(device, self.devices)) is not None:
+        if self._retries and (again := self._retries.take(device, self.devices, now)) is not None:
             return again
         for window, output in self._queue.open_to(device):
             if must or window is device.windows[output]:
@@ -155,6 +172,7 @@ class SchedulerCore:
             else:
                 pick = self._dispatcher.pick(device, window, self.devices, now)
             if pick is not None:
+                pick = _in_time(pick, device, window, now)
                 return cut(device, window, pick, output, self.devices, now)
         return None
 
@@ -173,14 +191,36 @@ def single(policy: BatchPolicy, options: DeviceOptions | None = None) -> Schedul
 
 def _rate(devices: Sequence[Device]) -> float:
     """Tokens a second of those that are up, or of all when none is: they are coming back."""
-    return sum(device.rate for device in devices if device.up) or sum(device.rate for device in devices)
+    return sum(device.rate for device in devices if device.serves) or sum(device.rate for device in devices)
+
+
+def _is_gone(item: Item, devices: Sequence[Device], now: float, others_wait: bool) -> bool:
+    """Nobody waits for it any more, or it is too late for it; where others wait, also if it would be too late on
+    every device."""
+    group = item.group
+    if group.deadline_s is not None:
+        late_s = now
+        if others_wait and now < group.deadline_s:
+            late_s += min((_alone_s(device, item, now) for device in devices if device.serves), default=0.0)
+        if late_s >= group.deadline_s:
+            passed = now >= group.deadline_s
+            what = "passed before its turn came" if passed else "would pass before it could be computed"
+            group.fail(DeadlineExceeded(f"the request's deadline {what}"))
+    return group.departed
+
+
+def _alone_s(device: Device, item: Item, now: float) -> float:
+    return device.wait_s(now) + device.cost.seconds(item.length, item.length * item.length, 1)
+
+
+def _in_time(pick: Pick, device: Device, window: Window, now: float) -> Pick:
+    """``pick`` with a batch that ends before the deadline of the text that it is cut around, if that is possible."""
+    first = window.turns(pick.position, pick.position + 1)[0]
+    if first.group.deadline_s is None:
+        return pick
+    room = int(device.cost.tokens_in(first.group.deadline_s - now - device.wait_s(now)))
+    return Pick(pick.position, max(first.length, min(pick.most_tokens, room)))
 
 
 def _token_s(device: Device) -> float:
     return device.cost.token_s
-
-
-def _gone(group: Group, now: float) -> bool:
-    if group.deadline_s is not None and now >= group.deadline_s:
-        group.fail(DeadlineExceeded("the request's deadline passed before its turn came"))
-    return group.departed

@@ -27,6 +27,8 @@ _RIDGE = 0.05
 # Batches learned one by one, then so many at a time.
 _EAGER = 16
 _STRIDE = 16
+# No batch is believed to have been so many times faster than those before it.
+_FASTEST = 20.0
 # The share of batches that take no longer than ``bound`` says, and how fast it is followed.
 _QUANTILE = 0.9
 _STEP = 0.02
@@ -74,6 +76,9 @@ class CostModel:
         if not outcome.ok:
             return
         seconds = max(outcome.seconds, 1e-7)
+        if self._seen > _EAGER:
+            # Short times weigh most, so that one which can not be would be remembered for long.
+            seconds = max(seconds, self.seconds(outcome.tokens, outcome.sum_squares, outcome.n) / _FASTEST)
         self._follow(seconds / self.for_tokens(outcome.tokens))
         self._add((1.0, outcome.tokens / 500.0, outcome.sum_squares / 50_000.0, outcome.n / 20.0), seconds)
         self._seen += 1

@@ -57,7 +57,7 @@ def _company(device: Device, devices: Sequence[Device]) -> tuple[float, float, i
     slots, free, running = 0.0, 0.0, 0
     for other in devices:
         speed = device.cost.token_s / other.cost.token_s
-        if other is device or (other.up and speed >= _PARTNER):
+        if other is device or (other.serves and speed >= _PARTNER):
             slots += other.slots * speed
             free += max(0, other.free_slots) * speed
             running += other.running_tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Sequence
 
 import msgspec
 
@@ -32,9 +33,15 @@ class DeviceOptions(msgspec.Struct, frozen=True, kw_only=True):
     latency_objective_s: float = 0.0
 
 
-class _Run(msgspec.Struct):
-    """``started_s``: None for a batch that was handed over ahead and waits for a slot."""
+# A device that has been down for so long is counted on no more, and what waits for it is told.
+GIVE_UP_S = 10.0
 
+
+class _Run(msgspec.Struct):
+    """``started_s``: None for a batch that was handed over ahead and waits for a slot. ``batch`` is held here, as its
+    identity names the run."""
+
+    batch: Batch
     predicted_s: float
     started_s: float | None
 
@@ -57,6 +64,11 @@ class Device:
         self.policy = policy
         self.cost = CostModel(options.prior)
         self.up = True
+        self.down_since_s: float | None = None
+        self.well = True
+        """Its answers are right."""
+        self.resting = False
+        """It is given no batches, as it is not well and others are."""
         self.windows = {output: Window() for output in Output}
         self.running_tokens = 0
         self._objective_s = options.latency_objective_s * _OBJECTIVE_SHARE
@@ -68,23 +80,33 @@ class Device:
         return self.slots - len(self._runs)
 
     @property
+    def serves(self) -> bool:
+        """It is up and not resting."""
+        return self.up and not self.resting
+
+    @property
+    def busy(self) -> bool:
+        """It runs something."""
+        return bool(self._runs)
+
+    @property
+    def alone(self) -> bool:
+        """It runs a suspect, beside which nothing else may run."""
+        return any(run.batch.suspect for run in self._runs.values())
+
+    def expected(self, now: float) -> bool:
+        """It is up, or has been down for so short a time that it may be back soon."""
+        return self.up or (self.down_since_s is not None and now - self.down_since_s < GIVE_UP_S)
+
+    @property
     def rate(self) -> float:
         """Tokens a second in the largest batches, all slots together."""
         return self._capacity().rate
 
     @property
-    def bound_tokens(self) -> int:
-        """Tokens of the texts that wait for this device alone."""
-        return sum(window.total_tokens for window in self.windows.values())
-
-    @property
     def most_tokens(self) -> int:
         """The largest batch that the limits and the latency objective leave."""
         return self._capacity().most_tokens
-
-    def _takes_s(self, batch: Batch) -> float:
-        squares = sum(item.length * item.length for item in batch.items)
-        return self.cost.seconds(batch.tokens, squares, len(batch.items))
 
     def _capacity(self) -> _Capacity:
         if self._known.cost is not self.cost.cost:
@@ -111,7 +133,8 @@ class Device:
     def outstanding_s(self, now: float) -> float:
         """Seconds of work that it has taken on, running and bound to it, shared out over its slots."""
         running = sum(_remaining_s(run, now) for run in self._runs.values())
-        return (running + self.bound_tokens * self.cost.token_s) / self.slots
+        bound_tokens = sum(window.total_tokens for window in self.windows.values())
+        return (running + bound_tokens * self.cost.token_s) / self.slots
 
     def arrays(self, batch: Batch, pad_id: int, empty: Empty | None = None) -> TokenBatch:
         """``batch`` as the device takes it; ``empty`` gives the array for the ids, by shape."""
@@ -119,14 +142,11 @@ class Device:
             return batch.arrays(pad_id, Packing.ONE_A_ROW, 0, empty)
         return batch.arrays(pad_id, self.limits.packing, self.limits.max_width, empty)
 
-    def ends_s(self, batch: Batch, now: float) -> float:
-        """When ``batch`` should be done, were it handed over now."""
-        return now + self.wait_s(now) + self._takes_s(batch)
-
     def begin(self, batch: Batch, now: float) -> None:
         """It runs ``batch`` from now on."""
-        predicted_s = self._takes_s(batch)
-        self._runs[id(batch)] = _Run(predicted_s, now if self.free_slots > 0 else None)
+        squares = sum(item.length * item.length for item in batch.items)
+        predicted_s = self.cost.seconds(batch.tokens, squares, len(batch.items))
+        self._runs[id(batch)] = _Run(batch, predicted_s, now if self.free_slots > 0 else None)
         self.running_tokens += batch.tokens
 
     def end(self, batch: Batch, outcome: Outcome | None = None) -> None:
@@ -148,3 +168,10 @@ def _remaining_s(run: _Run, now: float) -> float:
         return run.predicted_s
     left = run.started_s + run.predicted_s - now
     return left if left > 0 else 0.1 * run.predicted_s - left
+
+
+def look_again_s(devices: Sequence[Device], now: float) -> float:
+    """Seconds after which a device that left the queue to others should look at it again: when the first of them
+    should be done with what it runs; 0 when none runs anything."""
+    waits = [device.wait_s(now) for device in devices if device.serves]
+    return min((wait_s for wait_s in waits if wait_s > 0), default=0.0)

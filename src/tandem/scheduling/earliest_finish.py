@@ -52,7 +52,7 @@ def _peers(device: Device, devices: Sequence[Device]) -> tuple[list[Device], lis
     faster, slower = [], []
     own = device.cost.token_s
     for other in devices:
-        if other is device or not other.up:
+        if other is device or not other.serves:
             continue
         if other.cost.token_s < own * _EQUAL:
             faster.append(other)

@@ -16,7 +16,7 @@ class LeastWork(EarlyDispatcher):
     """Binds a text to the device with the least predicted work, the text's own included."""
 
     def assign(self, length: int, devices: Sequence[Device], now: float) -> Device | None:
-        up = [device for device in devices if device.up]
+        up = [device for device in devices if device.serves]
         return min(
             up,
             key=lambda device: device.outstanding_s(now) + device.cost.seconds(length, length * length, 1),

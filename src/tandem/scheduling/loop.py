@@ -19,7 +19,9 @@ from tandem.clock import Clock
 from tandem.errors import BackendFailed, Draining, NotReady
 from tandem.scheduling.base import Batch, Group, Item
 from tandem.scheduling.core import SchedulerCore, drop
+from tandem.scheduling.device import look_again_s
 from tandem.scheduling.seat import Seat, health
+from tandem.scheduling.ward import Ward
 from tandem.scheduling.warm import post, warm
 from tandem.types import Outcome, Output, TokenBatch
 from tandem.workers.base import Done, Worker
@@ -28,6 +30,8 @@ Observer = Callable[[Outcome], None]
 
 # The timer's shortest and longest wait.
 _SOONEST_S, _LATEST_S = 0.001, 1.0
+# After which a batch that a worker would not take is offered again, if nothing happens before.
+_REFUSED_S = 0.05
 
 
 class SchedulerLoop:
@@ -43,10 +47,8 @@ class SchedulerLoop:
         self._pad_id = pad_id
         self._observer = observer
         self._closed = False
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
-        for seat in self.seats:
-            seat.worker.watch(self._listener(seat))
+        self.ward = Ward(core, self.seats, clock, pad_id, self._pump)
 
     async def run(self, group: Group, items: Sequence[Item]) -> None:
         """Compute a group's items; returns when all its rows are there. Cancelling it drops what still waits.
@@ -66,8 +68,16 @@ class SchedulerLoop:
 
     async def warm(self, shapes: Sequence[Sequence[tuple[int, int]]]) -> None:
         """Run a batch of each shape (n, s) on every stream, ``shapes[i]`` on ``core.devices[i]``, all devices at once.
-        Raises BackendFailed when one fails."""
-        await asyncio.gather(*(warm(seat, own, self._pad_id) for seat, own in zip(self.seats, shapes, strict=False)))
+        A device that fails is unwell; raises BackendFailed when all do."""
+        self._enter()
+        pairs = list(zip(self.seats, shapes, strict=False))
+        found = await asyncio.gather(*(warm(seat, own, self._pad_id) for seat, own in pairs), return_exceptions=True)
+        failures = [one for one in found if isinstance(one, BaseException)]
+        if failures and (len(failures) == len(pairs) or not isinstance(failures[0], BackendFailed)):
+            raise failures[0]
+        for (seat, _), failure in zip(pairs, found, strict=True):
+            if failure is not None:
+                self.ward.unwell(seat, str(failure))
 
     def health(self) -> tuple[bool, str]:
         """False and why when no device answers as it should. A device does not when it is down, or when two texts in a
@@ -75,11 +85,11 @@ class SchedulerLoop:
         itself."""
         return health(self.seats)
 
-    async def close(self) -> None:
-        """Fail what waits, let what runs end, free the devices. Idempotent."""
+    async def close(self, *, at_once: bool = False) -> None:
+        """Fail what waits, let what runs end unless ``at_once``, free the devices. Idempotent."""
         self._closed = True
         self._pump()
-        await asyncio.gather(*(asyncio.to_thread(seat.worker.close) for seat in self.seats))
+        await asyncio.gather(*(asyncio.to_thread(seat.worker.close, at_once) for seat in self.seats))
 
     def halt(self) -> None:
         """End the devices' threads from outside the event loop. Blocks until what runs has ended."""
@@ -91,12 +101,16 @@ class SchedulerLoop:
         loop = asyncio.get_running_loop()
         if self._closed:
             raise Draining("the engine is closed")
-        if loop is not self._loop and any(seat.outstanding for seat in self.seats):
-            raise NotReady("the engine has work in another event loop; keep to one loop, or use Embedder")
-        self._loop = loop
+        if loop is not self.ward.loop:
+            if any(seat.outstanding for seat in self.seats):
+                raise NotReady("the engine has work in another event loop; keep to one loop, or use Embedder")
+            self.ward.loop, self._timer = loop, None
+        self.ward.heed()
+        self.ward.require_device()
 
     def _pump(self) -> None:
         """Give workers all they have room for."""
+        self.ward.heed()
         if self._closed:
             self.core.fail_all(Draining("the engine was closed before this was computed"))
         try:
@@ -120,52 +134,43 @@ class SchedulerLoop:
         seat.outstanding += 1
 
     def _look_again(self) -> None:
-        if self._loop is None or not any(seat.device.up and seat.device.free_slots > 0 for seat in self.seats):
+        loop = self.ward.loop
+        if loop is None or not any(seat.device.up and seat.device.free_slots > 0 for seat in self.seats):
             return
-        wait_s = min(_LATEST_S, max(_SOONEST_S, self.core.look_again_s(self._clock.now())))
-        self._timer = self._loop.call_later(wait_s, self._woken)
+        wait_s = min(_LATEST_S, max(_SOONEST_S, look_again_s(self.core.devices, self._clock.now())))
+        self._timer = loop.call_later(wait_s, self._woken)
 
     def _woken(self) -> None:
         self._timer = None
         self._pump()
 
     def _on_done(self, seat: Seat, batch: Batch, arrays: TokenBatch) -> Callable[[Done], None]:
-        loop = self._loop
+        loop = self.ward.loop
         assert loop is not None, "only run() fills the queue"
         return lambda done: post(loop, self._done, seat, batch, arrays, done)
 
     def _done(self, seat: Seat, batch: Batch, arrays: TokenBatch, done: Done) -> None:
         seat.outstanding -= 1
-        seat.heard(len(batch.items), done)
-        if done.lost:
-            self.core.lost(seat.device, batch, BackendFailed(done.error or "the device went down"))
-            self._pump()
-            self._observer(done.outcome)
+        error = BackendFailed(done.error or "the forward pass failed")
+        if done.refused:
+            self.core.refused(seat.device, batch)
+            # Not at once: what was in the way may still be.
+            asyncio.get_running_loop().call_later(_REFUSED_S, self._pump)
             return
-        if done.rows is None:
-            self.core.failed(seat.device, batch, BackendFailed(done.error or "the forward pass failed"))
+        if done.lost:
+            self.core.lost(seat.device, batch, error)
         else:
-            _settle(batch, arrays, done)
+            self.ward.heard(seat, len(batch.items), done)
+            if done.rows is None:
+                self.core.failed(seat.device, batch, error)
+            else:
+                _settle(batch, arrays, done)
         try:
-            self.core.finish(seat.device, batch, done.outcome)
+            if not done.lost:
+                self.core.finish(seat.device, batch, done.outcome)
         finally:
             self._pump()
         self._observer(done.outcome)
-
-    def _listener(self, seat: Seat) -> Callable[[bool, str], None]:
-        def heard(up: bool, why: str) -> None:
-            if self._loop is not None:
-                post(self._loop, self._set_up, seat, up, why)
-            else:
-                self._set_up(seat, up, why)
-
-        return heard
-
-    def _set_up(self, seat: Seat, up: bool, why: str) -> None:
-        seat.turned(up, why)
-        self.core.set_up(seat.device, up, self._clock.now())
-        if self._loop is not None:
-            self._pump()
 
 
 def _settle(batch: Batch, arrays: TokenBatch, done: Done) -> None:

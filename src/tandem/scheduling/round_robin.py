@@ -15,7 +15,7 @@ class RoundRobin(EarlyDispatcher):
         self._next = 0
 
     def assign(self, length: int, devices: Sequence[Device], now: float) -> Device | None:
-        up = [device for device in devices if device.up]
+        up = [device for device in devices if device.serves]
         if not up:
             return None
         self._next += 1

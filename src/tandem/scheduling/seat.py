@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -10,7 +11,7 @@ from tandem.memory import PoolStatistics
 from tandem.scheduling.device import Device
 from tandem.workers.base import Done, Worker
 
-# Texts in a row that must fail alone before a device is called unwell.
+# Texts in a row that must fail alone before a device itself is put to the test.
 _FAILURES = 2
 
 
@@ -22,43 +23,58 @@ class DeviceState(msgspec.Struct, frozen=True):
 
 
 class Seat:
-    """``said``: why it is unwell, or what its last batch failed with; empty when there is nothing to say.
-    ``outstanding``: batches handed over whose end was not heard of."""
+    """``said``: why it is not well, or what its last batch failed with; empty when there is nothing to say.
+    ``outstanding``: batches handed over whose end was not heard of. ``news``: what its worker last told of itself, up
+    or not and why; None once it was heeded. Workers write it from their threads, all else is the event loop's."""
 
     def __init__(self, device: Device, worker: Worker) -> None:
         self.device = device
         self.worker = worker
         self.outstanding = 0
         self.said = ""
+        self.news: tuple[bool, str] | None = None
         self._failures = 0
+        self._waiting: list[asyncio.Future[None]] = []
 
     @property
     def well(self) -> bool:
         """Whether it is up and its answers are right."""
-        return self.device.up and self._failures < _FAILURES
+        return self.device.up and self.device.well and self._failures < _FAILURES
 
     def state(self) -> DeviceState:
         """For people and metrics."""
         return DeviceState(self.well, self.worker.statistics())
 
-    def heard(self, texts: int, done: Done) -> None:
-        """How a batch of so many texts ended. A worker whose texts fail alone, one after the other, is asked to begin
-        anew; one that can not is unwell until a batch comes back."""
-        if done.lost:
-            return
+    def heard(self, texts: int, done: Done) -> bool:
+        """How a batch of so many texts ended; whether it is time to see if the device is at fault."""
         if done.rows is not None:
-            self.said = ""
-            self._failures = 0
-            return
+            self.cleared()
+            return False
         self.said = done.error or "the forward pass failed"
         self._failures += texts == 1
-        if self._failures == _FAILURES and texts == 1:
-            self.worker.restart(self.said)
+        return self._failures == _FAILURES and texts == 1
+
+    def cleared(self) -> None:
+        """Its answer was right."""
+        self.said = ""
+        self._failures = 0
 
     def turned(self, up: bool, why: str) -> None:
         """The worker went down or is back."""
         self.said = "" if up else f"{self.device.id} is down: {why}"
         self._failures = 0
+        if up:
+            for future in self._waiting:
+                if not future.done():
+                    future.set_result(None)
+            self._waiting.clear()
+
+    async def back(self, timeout_s: float) -> None:
+        """Wait until the worker is up again. Raises TimeoutError."""
+        if not self.device.up or self.news is not None:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            await asyncio.wait_for(future, timeout_s)
 
 
 def health(seats: Sequence[Seat]) -> tuple[bool, str]:

@@ -21,7 +21,7 @@ class Weighted(EarlyDispatcher):
         self._credit: dict[str, float] = {}
 
     def assign(self, length: int, devices: Sequence[Device], now: float) -> Device | None:
-        up = [device for device in devices if device.up]
+        up = [device for device in devices if device.serves]
         if not up:
             return None
         weights = {device.id: _weight(device, length, now) for device in up}

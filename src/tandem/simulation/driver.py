@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tandem.errors import ConfigError, DeadlineExceeded
 from tandem.scheduling.base import Batch, Group, Item
 from tandem.scheduling.core import SchedulerCore, drop
-from tandem.scheduling.device import Device
+from tandem.scheduling.device import Device, look_again_s
 from tandem.scheduling.dispatch import DISPATCHERS, Dispatcher
 from tandem.simulation.base import Workload
 from tandem.simulation.cores import Cores, Serial
@@ -210,7 +210,7 @@ class Driver:
 
     def _look_again(self, now: float) -> None:
         if any(device.up and device.free_slots > 0 for device in self.core.devices):
-            self._timer_s = now + min(_LATEST_S, max(_SOONEST_S, self.core.look_again_s(now)))
+            self._timer_s = now + min(_LATEST_S, max(_SOONEST_S, look_again_s(self.core.devices, now)))
 
     def _expire(self, now: float) -> None:
         """Callers whose deadline has passed leave, as the engine's timeout makes them."""

@@ -312,8 +312,8 @@ def test_a_group_ends_once(ask: Ask) -> None:
 
 
 def test_what_would_come_too_late_is_dropped_when_others_wait(core: SchedulerCore, ask: Ask) -> None:
-    """A full batch takes 19 ms by the prior: 10 ms are not enough for the first, and the second needs the time."""
-    late, other = ask(60, deadline_s=0.010), ask(60)
+    """Alone it takes 5 ms by the prior: 4 ms are not enough for it, and the second needs the time."""
+    late, other = ask(60, deadline_s=0.004), ask(60)
     core.add(late, 0.0)
     core.add(other, 0.0)
     fillers = [ask(60) for _ in range(4)]
@@ -323,6 +323,32 @@ def test_what_would_come_too_late_is_dropped_when_others_wait(core: SchedulerCor
     assert batch is not None
     assert late[0] not in batch.items
     assert isinstance(late[0].group.future.exception(), DeadlineExceeded)
+
+
+def test_a_batch_is_no_larger_than_the_deadline_of_its_first_text_allows(core: SchedulerCore, ask: Ask) -> None:
+    """Filled up with background texts, the batch would end after it."""
+    urgent = ask(20, priority=Priority.CRITICAL, deadline_s=0.008)
+    for _ in range(40):
+        core.add(ask(20, priority=Priority.BACKGROUND), 0.0)
+    core.add(urgent, 0.0)
+    batch = core.next(core.devices[0], 0.0)
+    assert batch is not None
+    assert urgent[0] in batch.items
+    assert 1 < len(batch.items) < 10
+    assert core.devices[0].wait_s(0.0) <= 0.008
+
+
+def test_a_batch_that_was_refused_waits_on_in_its_old_place(core: SchedulerCore, ask: Ask) -> None:
+    first, second = ask(60), ask(6)
+    core.add(first, 0.0)
+    batch = core.next(core.devices[0], 0.0)
+    assert batch is not None
+    core.add(second, 0.1)
+    core.refused(core.devices[0], batch)
+    again = core.next(core.devices[0], 0.2)
+    assert again is not None
+    assert first[0] in again.items
+    assert not core.devices[0].busy or core.devices[0].running_tokens == again.tokens
 
 
 def test_what_would_come_too_late_is_tried_when_nobody_waits(core: SchedulerCore, ask: Ask) -> None:

@@ -11,7 +11,7 @@ from tandem.batching import POLICIES, BatchLimits
 from tandem.scheduling.base import Group, Item
 from tandem.scheduling.core import SchedulerCore
 from tandem.scheduling.cost_model import Cost
-from tandem.scheduling.device import Device, DeviceOptions
+from tandem.scheduling.device import Device, DeviceOptions, look_again_s
 from tandem.types import Output, Packing, Priority
 
 GPU = Cost(0.003, 2e-6)
@@ -76,7 +76,7 @@ def test_what_the_gpu_would_come_to_in_time_is_left_to_it(core: SchedulerCore, l
     late = add(core, loop, 0.002, 200)
     assert cut(core, 0.002) == {}
     assert late[0].window is not None
-    assert core.look_again_s(0.002) == pytest.approx(0.007, rel=0.01)
+    assert look_again_s(core.devices, 0.002) == pytest.approx(0.007, rel=0.01)
 
 
 def test_a_gpu_that_is_late_is_waited_for_no_longer(core: SchedulerCore, loop: asyncio.AbstractEventLoop) -> None:
@@ -112,6 +112,6 @@ def test_equals_do_not_wait_for_each_other(loop: asyncio.AbstractEventLoop) -> N
 
 
 def test_a_device_that_is_down_is_not_counted_on(core: SchedulerCore, loop: asyncio.AbstractEventLoop) -> None:
-    core.set_up(core.devices[1], False, 0.0)
+    core.judge(core.devices[1], 0.0, up=False)
     texts = add(core, loop, 0.0, *[30] * 10)
     assert cut(core, 0.0) == {"cpu": texts}
