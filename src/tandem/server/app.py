@@ -86,12 +86,12 @@ class App:
             return False
         return True
 
-    async def close(self) -> None:
-        """Stop the probe and the engine."""
+    async def close(self, *, at_once: bool = False) -> None:
+        """Stop the probe and the engine, ``at_once`` without waiting for what it computes."""
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
-        await self._service.close()
+        await self._service.close(at_once=at_once)
 
     @property
     def inflight(self) -> int:

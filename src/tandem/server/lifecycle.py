@@ -55,6 +55,7 @@ class HttpServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._signalled = False
+        self._gave_up = False
 
     @property
     def url(self) -> str:
@@ -83,7 +84,8 @@ class HttpServer:
             for task in (starting, sweeping):
                 task.cancel()
             await asyncio.wait([starting, sweeping])
-            await self._app.close()
+            # What the drain waited for in vain may be a device that hangs: it would be waited for once more.
+            await self._app.close(at_once=self._gave_up)
         for task in (starting, sweeping):
             if not task.cancelled():
                 task.result()
@@ -116,6 +118,7 @@ class HttpServer:
         if not await self._app.drain(self._options.drain_timeout_s):
             left, limit = self._app.inflight, self._options.drain_timeout_s
             log.warning("stopping with %d requests unanswered: they took longer than %g s", left, limit)
+            self._gave_up = True
             self._uvicorn.abort()
         self._uvicorn.should_exit = True
 
