@@ -153,7 +153,10 @@ class SchedulerLoop:
         seat.outstanding -= 1
         error = BackendFailed(done.error or "the forward pass failed")
         if done.refused:
-            self.core.refused(seat.device, batch)
+            if seat.refused():
+                self.core.refused(seat.device, batch)
+            else:
+                self.core.abandon(seat.device, batch, error)
             # Not at once: what was in the way may still be.
             asyncio.get_running_loop().call_later(_REFUSED_S, self._pump)
             return

@@ -13,6 +13,8 @@ from tandem.workers.base import Done, Worker
 
 # Texts in a row that must fail alone before a device itself is put to the test.
 _FAILURES = 2
+# Times in a row that a worker which is up may have no room, 50 ms apart; then its batches fail.
+_REFUSALS = 100
 
 
 class DeviceState(msgspec.Struct, frozen=True):
@@ -34,6 +36,7 @@ class Seat:
         self.said = ""
         self.news: tuple[bool, str] | None = None
         self._failures = 0
+        self._refusals = 0
         self._waiting: list[asyncio.Future[None]] = []
 
     @property
@@ -54,8 +57,15 @@ class Seat:
         self._failures += texts == 1
         return self._failures == _FAILURES and texts == 1
 
+    def refused(self) -> bool:
+        """Its worker would not take a batch; whether it should be offered again. A worker that is up and never has
+        room must not keep its texts for ever."""
+        self._refusals += self.device.up and self.news is None
+        return self._refusals <= _REFUSALS
+
     def cleared(self) -> None:
         """Its answer was right."""
+        self._refusals = 0
         self.said = ""
         self._failures = 0
 

@@ -196,6 +196,18 @@ async def test_a_batch_that_a_worker_does_not_take_is_offered_again() -> None:
     await site.loop.close()
 
 
+async def test_a_worker_that_never_has_room_does_not_keep_its_texts_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem.scheduling.loop._REFUSED_S", 0.0)
+    site = Site("a")
+    (worker,) = site.workers
+    worker.answer = worker.refused
+    with pytest.raises(BackendFailed, match="no memory"):
+        await site.ask([7])
+    worker.answer = worker.right
+    await site.ask([7])
+    await site.loop.close()
+
+
 async def test_neighbours_of_a_text_that_kills_are_not_held_responsible() -> None:
     site = Site("a")
     (worker,) = site.workers
