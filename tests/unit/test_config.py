@@ -129,7 +129,7 @@ def test_code_may_ask_for_a_queue_without_limit() -> None:
 
 
 def test_unknown_names_are_told_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="backend 'tpu'; known are: auto, openvino, onnxruntime, (torch, )?fake"):
+    with pytest.raises(ConfigError, match=r"backend 'tpu'; known are: auto, openvino, onnxruntime, (torch, )?fake"):
         load_settings(env={"TANDEM_BACKEND": "tpu"})
     with pytest.raises(ConfigError, match="policy 'lucky'; known are: memory_aware, fixed"):
         checked(Settings(policy="lucky"))
