@@ -33,7 +33,7 @@ def devices(draw: st.DrawFn) -> Any:
         packing=draw(st.sampled_from(Packing)),
         max_batch_tokens=draw(st.integers(16, 2048)),
         cores=draw(st.integers(0, 4)),
-        shape_s=draw(st.floats(0, 1e-3)),
+        cold_s=draw(st.floats(0, 1e-3)),
         residuals=(0.5, 1.0, 1.5),
         host=draw(st.sampled_from([None, HOST])),
     )

@@ -37,7 +37,8 @@ class LoadJob(msgspec.Struct, frozen=True, kw_only=True):
 
     It ends after ``requests`` requests or ``seconds``, whichever is first. ``rate`` (requests a second) is for the open
     loop, whose gaps are exponential (Poisson arrivals), drawn from ``seed``. The first answer to each body is written
-    to ``keep``, one JSON object a line, if given.
+    to ``keep``, one JSON object a line, if given; and to ``late``, in numpy's format, by how many seconds each request
+    was sent after its time.
     """
 
     host: str
@@ -51,6 +52,7 @@ class LoadJob(msgspec.Struct, frozen=True, kw_only=True):
     rate: float = 0.0
     seed: int = 0
     keep: str | None = None
+    late: str | None = None
 
 
 class Latency(msgspec.Struct, frozen=True):

@@ -236,6 +236,8 @@ async def _run(job: LoadJob) -> LoadResult:
     await generator.run()
     if job.keep:
         _write_kept(Path(job.keep), generator.kept)
+    if job.late:
+        np.save(job.late, np.array(generator.late))
     return generator.result()
 
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from tandem.models.loaded import LoadedModel
     from tandem.simulation.measure import Measured
     from tandem.simulation.profile import DeviceProfile, HostProfile
+
+
+# Longer than a server at a moderate load leaves a stream alone.
+_REST_S = 0.003
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,10 +59,11 @@ def run(args: argparse.Namespace) -> int:
     if not args.no_host:
         import msgspec
 
+        from tandem.bench.texts import data_folder
         from tandem.cli.profile_host import measure_host
 
         with tempfile.TemporaryDirectory() as work:
-            host = measure_host(settings, profile, Path(work), args.seconds, args.data)
+            host = measure_host(settings, model, profile, Path(work), args.seconds, data_folder(args.data))
         _tell_host(host)
         profile = msgspec.structs.replace(profile, host=host)
     share = neighbours.share()
@@ -73,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 def _device(args: argparse.Namespace, settings: Settings, model: LoadedModel, before: Conditions) -> DeviceProfile:
     from tandem.build import limits_of
     from tandem.fleet import build_backend
-    from tandem.simulation.measure import measure
+    from tandem.simulation.measure import Meter, measure
     from tandem.simulation.profile import DeviceProfile
 
     backend = build_backend(settings, model)
@@ -81,7 +87,8 @@ def _device(args: argparse.Namespace, settings: Settings, model: LoadedModel, be
         limits = limits_of(settings, model, backend.packing)
         print(f"measuring {backend.name} {backend.tier}, {backend.streams} streams", file=sys.stderr, flush=True)
         token_id = min(1000, model.description.vocab_size - 1)
-        found = measure(backend, limits, time.process_time, count=args.batches, seed=args.seed, token_id=token_id)
+        meter = Meter(time.process_time, partial(time.sleep, _REST_S))
+        found = measure(backend, limits, meter, count=args.batches, seed=args.seed, token_id=token_id)
     finally:
         backend.close()
     _tell_device(found)
@@ -92,7 +99,7 @@ def _device(args: argparse.Namespace, settings: Settings, model: LoadedModel, be
         measured=True,
         source=f"Measured by tandem profile: {found.batches} batches, median error {found.fitted.error:.1%}.",
         cost=found.fitted.cost,
-        shape_s=found.fitted.shape_s,
+        cold_s=found.fitted.cold_s,
         residuals=found.fitted.residuals,
         slots=backend.streams,
         speeds=found.speeds,
@@ -107,7 +114,7 @@ def _device(args: argparse.Namespace, settings: Settings, model: LoadedModel, be
 def _tell_device(found: Measured) -> None:
     cost, fitted = found.fitted.cost, found.fitted
     print(
-        f"a batch          {1e3 * cost.fixed_s:.3f} ms, {1e3 * fitted.shape_s:.3f} more in another shape than the last"
+        f"a batch          {1e3 * cost.fixed_s:.3f} ms; {1e3 * fitted.cold_s:.3f} more in another shape or after a rest"
     )
     print(f"a padded token   {1e6 * cost.token_s:.2f} us; a squared length {1e9 * cost.square_s:.2f} ns")
     print(f"a text           {1e6 * cost.text_s:.1f} us")
@@ -116,10 +123,8 @@ def _tell_device(found: Measured) -> None:
 
 
 def _tell_host(host: HostProfile) -> None:
-    request_us = 1e6 * (host.request_s + host.answer_s)
-    print(
-        f"server           {request_us:.0f} us a request, {1e6 * host.batch_s:.0f} a batch, CPU time of its own thread"
-    )
+    request_us, token_us, batch_us = 1e6 * (host.request_s + host.answer_s), 1e6 * host.token_s, 1e6 * host.batch_s
+    print(f"server           {request_us:.0f} us a request, {token_us:.1f} a token, {batch_us:.0f} a batch, CPU time")
     print(
         f"                 {1e6 * host.hand_s:.0f} us a batch between threads; load generator {1e6 * host.client_s:.0f}"
     )

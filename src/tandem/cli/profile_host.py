@@ -8,12 +8,16 @@ import msgspec
 
 from tandem.bench.load import LoadJob, LoadResult, run_load, write_bodies
 from tandem.bench.processes import HOST, Server, tandem_server
-from tandem.bench.texts import data_folder, questions
+from tandem.bench.texts import cutter, english_mix, questions
 from tandem.config import Settings
 from tandem.errors import JobError
+from tandem.models.loaded import LoadedModel
 from tandem.simulation.profile import DeviceProfile, HostProfile, Shape
 
 MANY = 32
+# A thread that wakes while all cores are busy, and may not go first, waits for the next tick: half of 4 ms on average,
+# by the 250 Hz of most Linux distributions. It is not measured.
+_WAKE_S = 0.002
 # Of what a request costs the server's own thread, the part before the queue: reading, decoding, tokenizing. Measured
 # once with a profiler; how it is split moves no figure by more than a few microseconds.
 _BEFORE = 0.6
@@ -29,39 +33,49 @@ class Spent(msgspec.Struct, frozen=True):
 
 def start_server(settings: Settings, work: Path) -> Server:
     """A server that is not started yet: use it as a context manager."""
-    spec = tandem_server(settings.model, settings.precision, settings.threads)
+    # Most connections of an open loop are spares, and one that sends nothing for so long is answered 408.
+    more = {"header_read_timeout_s": "3600", "keep_alive_timeout_s": "3600"}
+    spec = tandem_server(settings.model, settings.precision, settings.threads, more)
     return Server(spec, work / "server.log")
 
 
 def measure_host(
-    settings: Settings, profile: DeviceProfile, work: Path, seconds: float, data: str | None
+    settings: Settings, model: LoadedModel, profile: DeviceProfile, work: Path, seconds: float, data: Path | None
 ) -> HostProfile:
-    """Two loads on a server of its own. One caller: each request is a batch. Many: a batch serves many requests. What
-    a request and what a batch costs follows from both."""
-    asked = questions(data_folder(data))
-    bodies = work / "questions.bodies"
+    """Three loads on a server of its own. One caller: each request is a batch. Many: a batch serves many requests. What
+    a request and what a batch costs follows from both; and what a token does, from one caller with longer texts."""
+    short, long = questions(data).texts, english_mix(data, cutter(model.folder.path)).texts
     with start_server(settings, work) as server:
-        write_bodies(bodies, [server.spec.body(text) for text in asked.texts])
-        job = LoadJob(host=HOST, port=server.port, path=server.spec.path, bodies=str(bodies), connections=1)
-        spend(server, msgspec.structs.replace(job, seconds=seconds / 2, connections=MANY))  # to warm up
-        alone = spend(server, msgspec.structs.replace(job, seconds=seconds))
-        many = spend(server, msgspec.structs.replace(job, seconds=seconds, connections=MANY))
-    return host_profile(profile, alone, many)
+        jobs = []
+        for name, texts in (("short", short), ("long", long)):
+            write_bodies(work / name, [server.spec.body(text) for text in texts])
+            bodies = str(work / name)
+            job = LoadJob(host=HOST, port=server.port, path=server.spec.path, bodies=bodies, connections=1)
+            jobs.append(msgspec.structs.replace(job, seconds=seconds))
+        spend(server, msgspec.structs.replace(jobs[0], seconds=seconds / 2, connections=MANY))  # to warm up
+        alone = spend(server, jobs[0])
+        many = spend(server, msgspec.structs.replace(jobs[0], connections=MANY))
+        longer = spend(server, jobs[1])
+    few, more = (_mean_tokens(model, texts, each) for texts, each in ((short, alone), (long, longer)))
+    token_s = max(0.0, (longer.host_s - alone.host_s) / max(1.0, more - few))
+    return host_profile(profile, alone, many, token_s, few)
 
 
-def host_profile(profile: DeviceProfile, alone: Spent, many: Spent) -> HostProfile:
-    """What both loads come to. What is left of a lone request's time, when all that is known is taken from it, goes to
-    the hops between threads."""
+def host_profile(profile: DeviceProfile, alone: Spent, many: Spent, token_s: float, tokens: float) -> HostProfile:
+    """What the loads come to; ``tokens``: of a text of the first two. What is left of a lone request's time, when all
+    that is known is taken from it, goes to the hops between threads."""
     batch_s = max(0.0, (alone.host_s - many.host_s) / max(1e-9, alone.batches - many.batches))
     request_s = max(1e-6, alone.host_s - batch_s * alone.batches)
     client_s = alone.result.client_cpu_s / alone.result.ok
-    forward_s = _question_s(profile)
-    rest_s = alone.result.latency.p50_s - request_s - batch_s - client_s - forward_s
+    rest_s = alone.result.latency.p50_s - request_s - batch_s - client_s - _question_s(profile)
+    bare_s = max(1e-6, request_s - token_s * tokens)
     return HostProfile(
-        request_s=round(_BEFORE * request_s, 7),
-        answer_s=round((1 - _BEFORE) * request_s, 7),
+        request_s=round(_BEFORE * bare_s, 7),
+        answer_s=round((1 - _BEFORE) * bare_s, 7),
+        token_s=round(token_s, 9),
         batch_s=round(batch_s, 7),
         hand_s=round(max(0.0, rest_s), 7),
+        wake_s=_WAKE_S,
         client_s=round(many.result.client_cpu_s / many.result.ok, 7),
     )
 
@@ -93,6 +107,12 @@ def metric(server: Server, name: str) -> float:
     """The sum of a metric over its labels, 0 where it is not there yet."""
     lines = server.get("/metrics").decode().splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.partition("{")[0].partition(" ")[0] == name)
+
+
+def _mean_tokens(model: LoadedModel, texts: list[str], load: Spent) -> float:
+    """Of the texts that a load asked for: in turn, and from the start again."""
+    asked = texts[: load.result.ok]
+    return sum(map(len, model.tokenizer.encode(asked, truncate=True).ids)) / len(asked)
 
 
 def _question_s(profile: DeviceProfile) -> float:

@@ -38,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--validate", action="store_true", help="run the real server beside it, on this machine")
     add("--serve", default="", metavar="MODEL", help="what --validate serves (default: the default model)")
     add("--seconds", type=float, default=20.0, help="length of each run of --validate (default %(default)s)")
+    add("--rounds", type=int, default=3, help="runs of each load of --validate (default %(default)s)")
     add("--data", help="folder of traces (default: $TANDEM_DATA, else ../shared/data)")
     add("--seed", type=int, default=0, help="of every random choice (default %(default)s)")
     add("--out", type=Path, help="folder for JSON and pictures (default: none are written)")

@@ -25,14 +25,17 @@ class Run:
 
 
 class Serial:
-    """One thread with a queue of small jobs, first come first served."""
+    """One thread with a queue of small jobs, first come first served. When it wakes and no core is free it may be left
+    to wait, for ``wake_s`` at the most: a thread that was awake often of late has no claim to go first."""
 
-    __slots__ = ("busy_s", "jobs", "left_s")
+    __slots__ = ("busy_s", "jobs", "left_s", "ready_s", "wake_s")
 
-    def __init__(self) -> None:
+    def __init__(self, wake_s: float = 0.0) -> None:
         self.jobs: deque[tuple[float, Any]] = deque()
         self.left_s = 0.0
         self.busy_s = 0.0
+        self.ready_s = 0.0
+        self.wake_s = wake_s
 
     def put(self, work_s: float, what: Any) -> bool:
         """Queue a job; whether the thread was asleep."""
@@ -74,7 +77,10 @@ class Cores:
         """Queue a job on a serial thread of these cores."""
         if not serial.jobs:
             self._advance(now)
+            awake = sum(1 for each in self._serials if each.jobs)
             serial.put(work_s, what)
+            busy = self._cores and len(self._runs) + awake >= self._cores
+            serial.ready_s = now + serial.wake_s if busy else now
             self._plan()
         else:
             serial.put(work_s, what)
@@ -86,6 +92,10 @@ class Cores:
         if runs:
             self._runs = [run for run in self._runs if run.left_s > 1e-12]
         jobs = [serial.pop() for serial in self._serials if serial.jobs and serial.left_s <= 1e-12]
+        if runs or jobs:
+            # A core is free: whoever waited for one has it.
+            for serial in self._serials:
+                serial.ready_s = min(serial.ready_s, now)
         self._plan()
         return runs, jobs
 
@@ -96,19 +106,23 @@ class Cores:
             for run in self._computing():
                 run.left_s -= done_s
             for serial in self._serials:
-                if serial.jobs:
+                if serial.jobs and serial.ready_s <= self._now_s:
                     serial.left_s -= passed_s * self._serial_speed
             self._now_s = now
 
     def _plan(self) -> None:
-        runs, soonest_s = len(self._computing()), math.inf
+        runs, soonest_s, wakes_s = len(self._computing()), math.inf, math.inf
         awake = 0
         for serial in self._serials:
-            if serial.jobs:
+            if not serial.jobs:
+                continue
+            if serial.ready_s > self._now_s:
+                wakes_s = min(wakes_s, serial.ready_s - self._now_s)
+            else:
                 awake += 1
                 soonest_s = min(soonest_s, serial.left_s)
         self._set_speeds(runs, awake)
-        next_s = soonest_s / self._serial_speed
+        next_s = min(soonest_s / self._serial_speed, wakes_s)
         for run in self._computing():
             next_s = min(next_s, run.left_s / self._run_speed)
         self.next_s = self._now_s + max(0.0, next_s)

@@ -16,6 +16,8 @@ from tandem.simulation.profile import DeviceProfile
 from tandem.types import Outcome, Packing
 
 _DRAWN = 4096
+# A slot that had nothing to do for so long finds its caches cold.
+_COLD_S = 1e-3
 
 
 class DeviceStats(msgspec.Struct):
@@ -53,6 +55,7 @@ class SimulatedDevice:
         self._inbox: deque[Batch] = deque()
         self._free = list(range(profile.slots))
         self._shapes: list[tuple[int, int] | None] = [None] * profile.slots
+        self._ended_s = [0.0] * profile.slots
         self._factors = _factors(profile, seed)
         self._hand_s = profile.host.hand_s if profile.host else 0.0
 
@@ -72,6 +75,7 @@ class SimulatedDevice:
         stats.padded_tokens += started.padded_tokens
         stats.busy_s += now - started.started_s
         self._free.append(started.slot)
+        self._ended_s[started.slot] = now
         if self._inbox:
             self._start(self._inbox.popleft(), now)
         return Outcome(
@@ -92,9 +96,10 @@ class SimulatedDevice:
         rows, width = self._layout(batch, lengths, started.tokens)
         started.padded_tokens = rows * width
         seconds = self.profile.cost.seconds(started.padded_tokens, started.squares, len(lengths))
-        if self._shapes[started.slot] != (rows, width):
-            self._shapes[started.slot] = (rows, width)
-            seconds += self.profile.shape_s
+        slot = started.slot
+        if self._shapes[slot] != (rows, width) or now - self._ended_s[slot] > _COLD_S:
+            self._shapes[slot] = (rows, width)
+            seconds += self.profile.cold_s
         self.cores.start(Run(seconds * next(self._factors) + self._hand_s, started), now)
 
     def _layout(self, batch: Batch, lengths: list[int], tokens: int) -> tuple[int, int]:

@@ -110,7 +110,8 @@ class Driver:
         self.core = make_core(devices, DISPATCHERS.get(options.dispatcher)())
         self._options = options
         self._host = options.host
-        self._server, self._client = Serial(), Serial()
+        wake_s = options.host.wake_s if options.host else 0.0
+        self._server, self._client = Serial(wake_s), Serial(wake_s)
         self._cores: list[Cores] = []
         self._home = self._build(fleet, devices)
         self._times: list[float] = workload.times_s.tolist()
@@ -122,6 +123,7 @@ class Driver:
         self._waits = np.full(len(self._times), np.nan)
         self._refused = 0
         self._timer_s = math.inf
+        self._due = False
 
     def run(self) -> Run:
         """All requests, to the last one's end."""
@@ -178,10 +180,9 @@ class Driver:
         self._home.put(self._server, work_s, (self._received, index), now)
 
     def _received(self, index: int, now: float) -> None:
-        self._enter(index, now)
         # Texts that come in one turn of the event loop find each other before a batch is cut.
-        if not self._server.jobs:
-            self._pump(now)
+        self._enter(index, now)
+        self._due = True
 
     def _enter(self, index: int, now: float) -> None:
         limit_s = self._options.max_queue_s
@@ -201,6 +202,7 @@ class Driver:
         self.core.add((item,), now)
 
     def _pump(self, now: float) -> None:
+        self._due = False
         if self._deadlines:
             self._expire(now)
         for device, batch in self.core.batches(now):
@@ -232,6 +234,8 @@ class Driver:
                 self._home.put(self._server, self._host.batch_s, (self._settle, (started, outcome)), now)
         for function, what in jobs:
             function(what, now)
+        if self._due and not self._server.jobs:
+            self._pump(now)
 
     def _settle(self, what: Any, now: float) -> None:
         started, outcome = what

@@ -18,10 +18,11 @@ _SCALE = np.array([1.0, 500.0, 50_000.0, 20.0, 1.0])
 
 
 class Timed(msgspec.Struct, frozen=True):
-    """A batch and what it took, alone on the device; ``changed``: its slot's last batch had another shape."""
+    """A batch and what it took, alone on the device; ``cold``: its slot's last batch had another shape, or the slot
+    had nothing to do just before."""
 
     shape: Shape
-    changed: bool
+    cold: bool
     seconds: float
 
 
@@ -30,7 +31,7 @@ class Fitted(msgspec.Struct, frozen=True):
     far a batch is from the fit, as a share."""
 
     cost: Cost
-    shape_s: float
+    cold_s: float
     residuals: tuple[float, ...]
     error: float
 
@@ -40,16 +41,14 @@ def fit(batches: Sequence[Timed]) -> Fitted:
     too few batches or times of 0."""
     if len(batches) < 2 * len(_SCALE) or min(batch.seconds for batch in batches) <= 0:
         raise ConfigError(f"a fit needs {2 * len(_SCALE)} batches that took time, got {len(batches)}")
-    rows = np.array(
-        [(1.0, b.shape.padded_tokens, b.shape.sum_squares, b.shape.n, float(b.changed)) for b in batches], np.float64
-    )
+    rows = np.array([(1.0, b.shape.padded_tokens, b.shape.sum_squares, b.shape.n, b.cold) for b in batches], np.float64)
     seconds = np.array([batch.seconds for batch in batches])
     theta = _not_negative((rows / _SCALE) / seconds[:, None], np.ones(len(seconds))) / _SCALE
     ratio = seconds / np.maximum(rows @ theta, 1e-9)
-    fixed_s, token_s, square_s, text_s, shape_s = theta.tolist()
+    fixed_s, token_s, square_s, text_s, cold_s = theta.tolist()
     return Fitted(
         cost=Cost(fixed_s, max(token_s, 1e-9), square_s, text_s),
-        shape_s=shape_s,
+        cold_s=cold_s,
         residuals=spread(ratio),
         error=float(np.median(np.abs(ratio - 1))),
     )
@@ -64,7 +63,7 @@ def spread(ratios: NDArray[np.float64]) -> tuple[float, ...]:
 
 def _not_negative(rows: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
     """Least squares with no coefficient under 0: what would be is taken out, the most negative first, and the rest
-    fitted anew. Not always the optimum of Lawson and Hanson (1974); with four or five features that all cost time, it
+    fitted anew. Not always the optimum of Lawson and Hanson (1974); with a few features that all cost time, it
     is."""
     kept = list(range(rows.shape[1]))
     while kept:

@@ -41,11 +41,11 @@ def grid(limits: BatchLimits, count: int, seed: int) -> list[list[int]]:
     batches = []
     for index in range(count):
         most = int(np.exp(rng.uniform(np.log(8), np.log(limits.max_tokens))))
-        if index % 3 == 2:
+        if index % 5 == 4:
             each = int(np.exp(rng.uniform(np.log(4), np.log(min(limits.max_width, limits.max_tokens)))))
             lengths = [each] * max(1, most // each)
         else:
-            table = TABLES["questions" if index % 3 == 0 else "mix"]
+            table = TABLES["questions" if index % 2 else "mix"]
             drawn = np.interp(rng.random(256), np.linspace(0, 1, len(table)), table).round().astype(int)
             drawn = drawn.clip(max=limits.max_width)
             lengths = drawn[: max(1, int(np.searchsorted(drawn.cumsum(), most, side="right")))].tolist()
@@ -64,16 +64,28 @@ def token_batch(lengths: Sequence[int], limits: BatchLimits, token_id: int) -> T
     )
 
 
-def measure(backend: Backend, limits: BatchLimits, spent: Spent, *, count: int, seed: int, token_id: int) -> Measured:
-    """Run ``count`` batches: alone, each twice in a row, then in 2, 3, ... slots at once. Each pass is run ``_PASSES``
-    times and the cheapest counts: what other processes take of the machine is no cost of the device's."""
+class Meter(msgspec.Struct, frozen=True):
+    """``spent`` as above; ``rest`` lets a few milliseconds pass, in which caches go cold."""
+
+    spent: Spent
+    rest: Callable[[], None]
+
+
+def measure(backend: Backend, limits: BatchLimits, meter: Meter, *, count: int, seed: int, token_id: int) -> Measured:
+    """Run ``count`` batches: alone, each twice in a row, without and with a rest before each, then in 2, 3, ... slots
+    at once. Each pass is run ``_PASSES`` times and the cheapest counts: what other processes take of the machine is no
+    cost of the device's."""
     batches = [token_batch(lengths, limits, token_id) for lengths in grid(limits, count, seed)]
     rng = np.random.default_rng([seed, 1])
     with ThreadPoolExecutor(backend.streams) as threads:
-        bench = _Bench(backend, spent, threads)
+        bench = _Bench(backend, meter, threads)
         bench.together(batches, backend.streams)  # kernels for all shapes, on all slots
         order = [batches[i] for i in rng.permutation(len(batches)) for _ in range(2)]
-        alone = min((bench.alone(order) for _ in range(_PASSES)), key=_total)
+        alone = [
+            timed
+            for idle in (False, True)
+            for timed in min((bench.alone(order, idle) for _ in range(_PASSES)), key=_total)
+        ]
         fitted = fit(alone)
         speeds = [1.0]
         for slots in range(2, backend.streams + 1):
@@ -85,13 +97,14 @@ def measure(backend: Backend, limits: BatchLimits, spent: Spent, *, count: int, 
 
 
 class _Bench:
-    def __init__(self, backend: Backend, spent: Spent, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, backend: Backend, meter: Meter, threads: ThreadPoolExecutor) -> None:
         self._backend = backend
-        self._spent = spent
+        self._spent = meter.spent
+        self._rest = meter.rest
         self._threads = threads
 
-    def alone(self, batches: Sequence[TokenBatch]) -> list[Timed]:
-        return self._threads.submit(self._timed, batches).result()
+    def alone(self, batches: Sequence[TokenBatch], idle: bool) -> list[Timed]:
+        return self._threads.submit(self._timed, batches, idle).result()
 
     def together(self, batches: Sequence[TokenBatch], slots: int) -> float:
         """All of them on each of ``slots`` threads, each thread from another place on; what that took in all."""
@@ -105,12 +118,14 @@ class _Bench:
             run.result()
         return self._spent() - before_s
 
-    def _timed(self, batches: Sequence[TokenBatch]) -> list[Timed]:
+    def _timed(self, batches: Sequence[TokenBatch], idle: bool) -> list[Timed]:
         found, last = [], None
         for batch in batches:
+            if idle:
+                self._rest()
             before_s = self._spent()
             self._backend.run(batch)
-            found.append(Timed(shape_of(batch), batch.ids.shape != last, self._spent() - before_s))
+            found.append(Timed(shape_of(batch), idle or batch.ids.shape != last, self._spent() - before_s))
             last = batch.ids.shape
         return found
 
@@ -132,4 +147,4 @@ def _total(found: Sequence[Timed]) -> float:
 def _predicted(fitted: Fitted, batch: Timed) -> float:
     shape = batch.shape
     seconds = fitted.cost.seconds(shape.padded_tokens, shape.sum_squares, shape.n)
-    return seconds + (fitted.shape_s if batch.changed else 0.0)
+    return seconds + fitted.cold_s * batch.cold

@@ -20,13 +20,15 @@ DERIVED = "-derived"
 class HostProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the server does beside the model, in its event loop's thread, CPU seconds: ``request_s`` from the first byte
     to the queue, ``answer_s`` from the row to the last byte, ``token_s`` more of the first a token, ``batch_s`` a
-    batch. ``hand_s``: from one thread to another and back, asleep. ``client_s``: a load generator's own, a request."""
+    batch. ``hand_s``: from one thread to another and back, asleep. ``wake_s``: the most that a thread waits for a core
+    when it wakes and all are busy. ``client_s``: a load generator's own, a request."""
 
     request_s: float
     answer_s: float
     token_s: float = 0.0
     batch_s: float = 0.0
     hand_s: float = 0.0
+    wake_s: float = 0.0
     client_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -42,10 +44,11 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``t = cost``, and ``shape_s`` more when a slot's batch has another shape than its last; times a factor drawn from
-    ``residuals``, which are quantiles of measured over predicted at even steps, mean 1; over ``speeds[k - 1]`` while k
-    slots run. Beyond their number, or with the server on ``cores`` shared with it, all share what there is.
-    ``in_turn``: slots do not compute side by side but one after the other, as batches in one queue of a GPU.
+    """``t = cost``, and ``cold_s`` more when a slot's batch has another shape than its last, or when the slot had
+    nothing to do for a millisecond and its caches went cold; times a factor drawn from ``residuals``, which are
+    quantiles of measured over predicted at even steps, mean 1; over ``speeds[k - 1]`` while k slots run. Beyond their
+    number, or with the server on ``cores`` shared with it, all share what there is. ``in_turn``: slots do not compute
+    side by side but one after the other, as batches in one queue of a GPU.
 
     ``name`` ends in ``-derived`` exactly where ``measured`` is false; ``source`` says from what.
     """
@@ -62,7 +65,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_batch_tokens: int
     max_width: int
     residuals: tuple[float, ...] = (1.0,)
-    shape_s: float = 0.0
+    cold_s: float = 0.0
     cores: int = 0
     in_turn: bool = False
     host: HostProfile | None = None
@@ -100,7 +103,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return self.speeds[-1] * min(1.0, max(known, self.cores) / running)
 
     def seconds(self, shape: Shape) -> float:
-        """The mean time of a batch that runs alone, in the shape of the last."""
+        """The mean time of a batch that runs alone, in the shape of the last and right after it."""
         return self.cost.seconds(shape.padded_tokens, shape.sum_squares, shape.n)
 
 

@@ -9,9 +9,8 @@ import pytest
 from tandem.bench.load import Latency, LoadResult
 from tandem.cli.main import main
 from tandem.cli.profile_host import Spent, host_profile
-from tandem.cli.simulate_validate import Compared, table
+from tandem.cli.simulate_validate import Compared, Figures, Round, table
 from tandem.simulation.profile import load_profile
-from tandem.simulation.result import Summary
 
 
 def test_a_table_a_file_and_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -83,24 +82,20 @@ def test_what_a_request_and_what_a_batch_costs_follow_from_two_loads() -> None:
     device = load_profile("cpu", "minilm")
     alone = Spent(700e-6, 1.0, result(p50_s=0.01, client_cpu_s=0.005))
     many = Spent(340e-6, 0.1, result(client_cpu_s=0.003))
-    host = host_profile(device, alone, many)
-    assert host.request_s + host.answer_s == pytest.approx(300e-6)
+    host = host_profile(device, alone, many, 5e-6, 12.0)
+    assert host.request_s + host.answer_s + 12 * host.token_s == pytest.approx(300e-6)
     assert host.batch_s == pytest.approx(400e-6)
     assert host.client_s == pytest.approx(30e-6)
     assert 0 < host.hand_s < 0.01
 
 
 def test_the_comparison_says_what_is_off() -> None:
-    def simulated(p50_s: float) -> Summary:
-        zeros = dict.fromkeys(
-            ("seconds", "offered", "throughput", "goodput", "in_time", "mean_s", "wait_s", "host"), 0.0
-        )
-        quantiles = {"p50_s": p50_s, "p95_s": 2 * p50_s, "p99_s": 0.0}
-        return Summary(requests=1, refused=0, expired=0, devices=(), **zeros, **quantiles)
+    real = Figures(0.01, 0.02, 0.001, 1.5)
 
-    rows = [
-        Compared("mix", 0.5, 10.0, result(), simulated(p50_s), (0.0, 0.0), (1.0, 1.0)) for p50_s in (0.0105, 0.0115)
-    ]
+    def rounds(p50_s: float) -> tuple[Round, ...]:
+        return tuple(Round(real, Figures(each, 2 * each, 0.0, 1.0), 0.0) for each in (p50_s, p50_s, 1.0))
+
+    rows = [Compared("mix", 0.5, 10.0, rounds(p50_s)) for p50_s in (0.0105, 0.0115)]
     assert [row.agrees for row in rows] == [True, False]
     shown = table(rows)
     assert [line.endswith("OFF") for line in shown[1:3]] == [False, True]

@@ -48,6 +48,13 @@ def test_a_server_on_the_devices_own_cores_slows_batches_down() -> None:
     assert slowed.finished_s[0] > free.finished_s[0] + 2e-4
 
 
+def test_a_text_that_comes_while_the_server_writes_is_not_forgotten() -> None:
+    slow_writer = HostProfile(request_s=1e-4, answer_s=1e-2)
+    run = simulate(fleet(SLOW), requests([0.0, 0.003], [20, 20]), Options(host=slow_writer))
+    assert not np.isnan(run.finished_s).any()
+    assert run.finished_s[1] == pytest.approx(0.0001 + 0.002 + 0.01 + 0.0001 + 0.002 + 0.01)
+
+
 def test_slots_side_by_side_have_the_speed_that_was_measured() -> None:
     two = profile(slots=2, speeds=(1.0, 0.5))
     run = simulate(fleet(two), requests([0.0, 0.0], [500, 500]), Options(policy="fixed", latency_objective_s=0.0))
@@ -63,10 +70,17 @@ def test_slots_in_turn_run_one_after_the_other() -> None:
 
 
 def test_another_shape_than_the_last_costs_more() -> None:
-    shapes = profile(shape_s=0.5e-3)
-    run = simulate(fleet(shapes), requests([0.0, 1.0, 2.0], [20, 20, 30]), Options())
-    taken = (run.finished_s - [0.0, 1.0, 2.0]).tolist()
+    shapes = profile(cold_s=0.5e-3)
+    run = simulate(fleet(shapes), requests([1.0, 1.003, 1.0055], [20, 20, 30]), Options())
+    taken = (run.finished_s - [1.0, 1.003, 1.0055]).tolist()
     assert taken == pytest.approx([2.5e-3, 2e-3, 3e-3])
+
+
+def test_a_slot_that_had_nothing_to_do_is_cold() -> None:
+    cold = profile(cold_s=0.5e-3)
+    run = simulate(fleet(cold), requests([1.0, 1.001], [20, 20]), Options())
+    taken = (run.finished_s - [1.0, 1.001]).tolist()
+    assert taken == pytest.approx([2.5e-3, 1.5e-3 + 2e-3])
 
 
 @pytest.mark.parametrize("dispatcher", DISPATCHERS.names())

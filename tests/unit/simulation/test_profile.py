@@ -102,17 +102,17 @@ def test_devices_know_their_cost_from_the_start() -> None:
 
 
 def test_a_fit_finds_what_made_the_times() -> None:
-    cost, shape_s = Cost(1.5e-3, 6e-5, 4e-8, 2e-5), 0.7e-3
+    cost, cold_s = Cost(1.5e-3, 6e-5, 4e-8, 2e-5), 0.7e-3
     rng = np.random.default_rng(0)
     batches = []
     for index in range(200):
         lengths = rng.integers(3, 200, rng.integers(1, 20))
         shape = Shape(int(lengths.sum()), int(lengths @ lengths), len(lengths))
-        seconds = cost.seconds(*msgspec.structs.astuple(shape)) + shape_s * (index % 2)
+        seconds = cost.seconds(*msgspec.structs.astuple(shape)) + cold_s * (index % 2)
         batches.append(Timed(shape, bool(index % 2), seconds * rng.uniform(0.95, 1.05)))
     found = fit(batches)
     assert (found.cost.fixed_s, found.cost.token_s) == pytest.approx((cost.fixed_s, cost.token_s), rel=0.1)
-    assert found.shape_s == pytest.approx(shape_s, rel=0.1)
+    assert found.cold_s == pytest.approx(cold_s, rel=0.1)
     assert found.error < 0.04
     assert np.mean(found.residuals) == pytest.approx(1, abs=0.01)
     with pytest.raises(ConfigError, match="a fit needs"):
