@@ -25,7 +25,7 @@ from tandem.bench.report import Check, at_most, shown
 from tandem.bench.stats import cosines, summarize
 
 # Longer than a worker must serve for its next start to be immediate again (workers/ledger.py).
-_EVERY_S = 8.0
+_EVERY_S = 6.5
 _RATE = 100.0
 _CONNECTIONS = 64
 # A text's vector depends a little on its company, by the tier's arithmetic.

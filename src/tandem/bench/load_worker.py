@@ -99,7 +99,7 @@ class Generator:
         self._limit = min(job.requests, MAX_REQUESTS)
         self._sent = 0
         self._end_s = math.inf
-        self._idle: list[Connection] = []
+        self._idle: deque[Connection] = deque()
         self._waiting: deque[float] = deque()
         self._arrivals = arrivals(job) if job.loop is Loop.OPEN else np.empty(0)
         self._arrived = 0
@@ -161,7 +161,8 @@ class Generator:
             self._waiting.append(float(self._arrivals[self._arrived]))
             self._arrived += 1
         while self._waiting and self._idle:
-            self._send(self._idle.pop(), self._waiting.popleft())
+            # In turn: one that is left alone for long is closed by the server.
+            self._send(self._idle.popleft(), self._waiting.popleft())
         if self._arrived < self._limit:
             self._loop.call_later(max(0.0, float(self._arrivals[self._arrived]) - now()), self._arrive)
 
