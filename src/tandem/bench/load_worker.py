@@ -121,7 +121,7 @@ class Generator:
         if self._job.loop is Loop.OPEN:
             self._limit = len(self._arrivals)
             self._arrivals += self.started_s
-            self._idle = connections
+            self._idle = deque(connections)
             self._arrive()
         else:
             self._end_s = self.started_s + self._job.seconds
