@@ -55,7 +55,7 @@ class Embedder:
         self.engine = build_engine(_settings(settings or Settings(), model, precision, device))
         self._home = _Home(self.engine)
         try:
-            self._home.submit(self.engine.start).result()
+            _wait(self._home.submit(self.engine.start))
         except BaseException:
             self._home.close(give_up=True)
             raise
@@ -98,7 +98,7 @@ class Embedder:
         )
         future = self._home.submit(partial(self._rows, texts, options))
         try:
-            return future.result()
+            return _wait(future)
         except BaseException:
             # Ctrl-C: nobody waits for the rest of a long list.
             future.cancel()
@@ -209,7 +209,7 @@ class _Home:
         with self._door:
             first, self._closed = not self._closed, True
         if first:
-            asyncio.run_coroutine_threadsafe(self._finish(give_up), self._loop).result()
+            _wait(asyncio.run_coroutine_threadsafe(self._finish(give_up), self._loop))
             self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         if first:
@@ -237,6 +237,16 @@ class _Home:
         if self._calls:
             await asyncio.wait(self._calls)
         await self._engine.close()
+
+
+def _wait(future: Future[T]) -> T:
+    """The result of a call. Not ``Future.result``: its condition is in Python, and a Ctrl-C that comes between two of
+    its steps ends as "cannot release un-acquired lock" (seen in CPython 3.11). A lock is waited for in one step."""
+    done = threading.Lock()
+    done.acquire()
+    future.add_done_callback(lambda _: done.release())
+    done.acquire()
+    return future.result()
 
 
 def _check(texts: Any) -> None:
