@@ -9,8 +9,8 @@ from tests.architecture.source import Module, SourceTree, dotted
 
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"types", "errors", "clock", "registry"}),
-    frozenset({"models", "memory", "batching", "caching", "quantization", "slo", "telemetry"}),
-    frozenset({"backends"}),
+    frozenset({"models", "memory", "batching", "quantization", "vectors", "verification", "slo", "telemetry"}),
+    frozenset({"backends", "caching", "semantic"}),
     frozenset({"workers"}),
     frozenset({"scheduling"}),
     frozenset({"config", "settings_page", "devices", "build", "fleet", "engine", "intake", "embedder"}),

@@ -1,0 +1,1 @@
+"""Caches in front of the model: nothing is computed twice."""

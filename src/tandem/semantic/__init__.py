@@ -1,0 +1,1 @@
+"""The semantic cache as a service: payloads by meaning."""
