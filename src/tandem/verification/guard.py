@@ -1,0 +1,94 @@
+"""A promise kept over time: which look-ups are checked, what may be served, and when to stop."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+import numpy as np
+
+from tandem.verification.alarm import Alarm
+from tandem.verification.base import GuardOptions, Promise, Report
+from tandem.verification.learner import ThresholdLearner
+
+log = logging.getLogger("tandem.verification")
+
+
+class GuardReport(msgspec.Struct, frozen=True):
+    """``learned`` is the learner's; ``audited`` served answers were checked under the thresholds since the last alarm
+    and ``audited_wrong`` of them were wrong; ``evidence`` against the promise rings the alarm at 1 / false_alarm;
+    ``alarms`` is how often it rang. ``words`` is for people."""
+
+    learned: Report
+    audited: int
+    audited_wrong: int
+    evidence: float
+    alarms: int
+    words: str
+
+
+class Guard:
+    """Learner, audits and alarm of one promise.
+
+    The order of a look-up: ``audit()`` *before* the score is known; ``serves(score)``; and if it was an audit, once
+    the truth is out, ``observe(score, right)``. Labels of other look-ups are not wanted: whoever reports what he found
+    wrong, and not what was right, is no fair sample.
+
+    When the alarm rings, the labels that gave the threshold are of a world that is gone. They are dropped, nothing is
+    served, and every look-up is an audit until fresh labels prove a threshold.
+    """
+
+    def __init__(self, promise: Promise, options: GuardOptions | None = None, name: str = "") -> None:
+        self.promise = promise
+        self._options = options or GuardOptions()
+        self._name = name
+        self._learner = ThresholdLearner(promise, self._options.learner)
+        self._alarm = self._new_alarm()
+        self._chance = np.random.default_rng(self._options.seed)
+        self._alarms = 0
+
+    def audit(self) -> bool:
+        """Whether this look-up is to be checked, by a coin that knows nothing of it. Always, while there is no
+        threshold or fewer than ``learn_first`` labels."""
+        if self._learner.threshold() is None or len(self._learner) < self._options.learn_first:
+            return True
+        return bool(self._chance.random() < self._options.audit_share)
+
+    def serves(self, score: float) -> bool:
+        """Whether an answer with this score keeps the promise."""
+        threshold = self._learner.threshold()
+        return threshold is not None and score >= threshold
+
+    def threshold(self) -> float | None:
+        """Serve what scores at or above it; None: serve nothing."""
+        return self._learner.threshold()
+
+    def observe(self, score: float, right: bool, served: bool | None = None) -> None:
+        """The truth about an audited look-up. ``served`` says whether it was over the threshold when it was looked up;
+        None means as it is now. Raises ValueError for a score that is not finite."""
+        was_served = self.serves(score) if served is None else served
+        self._learner.observe(score, right)
+        if was_served and self._alarm.observe(not right):
+            self._alarms += 1
+            log.warning(
+                "%s: the promise of at most %.2f%% wrong answers is broken: %d of %d audited ones were wrong; "
+                "serving nothing until it is learned anew",
+                self._name or "a verified cache",
+                100 * self.promise.max_error,
+                self._alarm.wrong,
+                len(self._alarm),
+            )
+            self._learner.forget()
+            self._alarm = self._new_alarm()
+
+    def report(self) -> GuardReport:
+        learned, alarm = self._learner.report(), self._alarm
+        words = learned.words
+        if self._alarms:
+            words += f"; the alarm rang {self._alarms} times"
+        if len(alarm):
+            words += f"; {alarm.wrong} of {len(alarm)} audited answers were wrong"
+        return GuardReport(learned, len(alarm), alarm.wrong, alarm.evidence, self._alarms, words)
+
+    def _new_alarm(self) -> Alarm:
+        return Alarm(self.promise.max_error, self._options.false_alarm)
