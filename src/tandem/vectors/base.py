@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.errors import ConfigError, TandemError
 from tandem.types import Rows
 
 Ids: TypeAlias = NDArray[np.int64]
 """What the caller calls its rows by; from 0 up."""
+
+Codes: TypeAlias = NDArray[Any]
+"""Rows as an index keeps them, [n, d] in the type of its storage; see ``storage.py``."""
+
+Storage: TypeAlias = Literal["int8", "float16", "float32"]
 
 NOTHING = -1
 """Stands for an id where there are fewer neighbours than were asked for; its cosine is -1."""
@@ -33,9 +41,72 @@ class VectorIndex(Protocol):
         ...
 
     def search(self, rows: Rows, k: int) -> tuple[Ids, NDArray[np.float32]]:
-        """The ``k`` nearest of each row: ids int64 [n, k] and cosines float32 [n, k], the best first."""
+        """The ``k`` nearest of each row: ids int64 [n, k] and cosines float32 [n, k], the best first. Cosines are
+        those of the row given with the row kept, exact but for how it is kept (``storage.py`` has the error)."""
         ...
 
     def memory_bytes(self) -> int:
         """What it holds."""
         ...
+
+
+class Index(VectorIndex, Protocol):
+    """What the indexes here can do besides: hand over their rows, stay on disk, and end."""
+
+    def ids(self) -> Ids:
+        """All of them, in any order."""
+        ...
+
+    def stored(self, ids: Ids) -> tuple[Ids, Codes]:
+        """Which of ``ids`` are there, and their rows as they are kept."""
+        ...
+
+    def add_stored(self, ids: Ids, codes: Codes) -> None:
+        """As ``add``, with rows that another index of the same storage gave out: nothing is rounded twice."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """A snapshot, whole or not at all: ``path`` is the old one until the new one is on the disk. Raises OSError;
+        ``load_index`` reads it back."""
+        ...
+
+    def close(self) -> None:
+        """End what runs in the background. Idempotent; what is kept can still be searched and saved."""
+        ...
+
+
+class IndexOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """``storage``: how rows are kept. ``connectivity``, ``expansion_add`` and ``expansion_search``: M, efConstruction
+    and ef of HNSW (Malkov and Yashunin, arXiv:1603.09320). ``linear_up_to``: so many rows need no graph.
+    ``rebuild_after``: a graph is built anew when this share of its rows was removed. ``cell_rows``: a cell of a sharded
+    index splits at twice as many. ``probes``: how many cells a search looks into. ``background``: whether a thread
+    does this work; without, it is done when ``run_pending`` is called."""
+
+    dims: int
+    storage: Storage = "int8"
+    connectivity: int = 16
+    expansion_add: int = 128
+    expansion_search: int = 64
+    linear_up_to: int = 2048
+    rebuild_after: float = 1.0
+    cell_rows: int = 50_000
+    probes: int = 4
+    background: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("dims", "expansion_add", "expansion_search", "cell_rows", "probes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"an index's {name} is at least 1, not {getattr(self, name)}")
+        if self.connectivity < 2:
+            raise ConfigError(f"an index's connectivity is at least 2, not {self.connectivity}")
+        if self.linear_up_to < 0:
+            raise ConfigError(f"an index's linear_up_to is at least 0, not {self.linear_up_to}")
+        if not self.rebuild_after > 0:
+            raise ConfigError(f"an index's rebuild_after is over 0, not {self.rebuild_after:g}")
+        if self.storage not in ("int8", "float16", "float32"):
+            raise ConfigError(f"an index keeps rows as int8, float16 or float32, not {self.storage!r}")
+
+
+class SnapshotBroken(TandemError):
+    """A snapshot is no snapshot, not whole, of another version or of other rows; the message says which. Whoever gets
+    it starts empty."""
