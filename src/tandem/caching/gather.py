@@ -1,0 +1,164 @@
+"""Reads that meet share a command, and a wait that does not blame others for a late event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from itertools import chain, count
+from typing import Any, TypeAlias
+
+import msgspec
+
+from tandem.caching.base import Entry, Key
+from tandem.caching.pace import Pace
+from tandem.clock import Clock
+
+Answer: TypeAlias = asyncio.Future[list[Entry | None]]
+Read = Callable[[list[Key]], Awaitable[list[Entry | None]]]
+
+# Later than this, and it is our event loop that was late.
+_STALL_S = 0.005
+
+
+class GatherOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """At most ``calls`` at a time, each of at most ``keys`` keys; so many ``doubters`` wait for an answer that is
+    late."""
+
+    calls: int = 2
+    keys: int = 256
+    doubters: int = 3
+
+
+class _Part(msgspec.Struct, frozen=True, eq=False):
+    """A run of one caller's keys."""
+
+    number: int
+    keys: Sequence[Key]
+    answer: Answer
+
+
+async def arrived(futures: Iterable[asyncio.Future[Any]], timeout_s: float, clock: Clock) -> bool:
+    """Whether all are done within ``timeout_s``. Where the event loop stood still meanwhile, it gets that time back: an
+    answer may lie there unread, and to give up on it would be to blame who sent it."""
+    pending = {future for future in futures if not future.done()}
+    if not pending:
+        return True
+    started_s = clock.now()
+    _, pending = await asyncio.wait(pending, timeout=timeout_s)
+    stalled_s = clock.now() - started_s - timeout_s
+    if pending and stalled_s > _STALL_S:
+        _, pending = await asyncio.wait(pending, timeout=min(stalled_s, timeout_s))
+    return not pending
+
+
+class Gather:
+    """Hands what is asked to ``read``, so many calls at a time; while they are under way, the rest gathers.
+
+    ``read`` must not raise, and answers for each key. A caller who leaves takes no one's answer along. One watch over
+    all, as a timer for each caller would cost more than its read: when nothing has come for ``pace.patience_s`` though
+    something was asked, the oldest few go on waiting and all others, also those who come now, are answered with None.
+    """
+
+    def __init__(self, read: Read, options: GatherOptions, pace: Pace, clock: Clock) -> None:
+        self._read = read
+        self._options = options
+        self._pace = pace
+        self._clock = clock
+        self._asked: deque[_Part] = deque()
+        self._open: dict[_Part, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._numbers = count()
+        self._doubting = False
+        self._landings = 0
+        self._watch: asyncio.TimerHandle | None = None
+        self.late = 0
+        """Keys that were given up before their answer came."""
+
+    def ask(self, keys: Sequence[Key]) -> list[Answer]:
+        """One answer for each run of so many keys as a call may have; they may come in any order."""
+        loop, number, most = asyncio.get_running_loop(), next(self._numbers), self._options.keys
+        parts = [_Part(number, keys[i : i + most], loop.create_future()) for i in range(0, len(keys), most)]
+        if self._doubting:
+            for part in parts:
+                self._give_up(part)
+        else:
+            self._asked.extend(parts)
+            self._open.update(dict.fromkeys(parts))
+            self._depart()
+            self._look_later()
+        return [part.answer for part in parts]
+
+    def release(self) -> None:
+        """Answer those whose turn has not come with None for each key."""
+        while self._asked:
+            self._settle(self._asked.popleft(), [])
+
+    async def close(self) -> None:
+        """End what is under way; all are answered. Idempotent."""
+        self.release()
+        if self._watch is not None:
+            self._watch.cancel()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+        # A call that was ended before it began has answered nobody.
+        for part in list(self._open):
+            self._settle(part, [])
+
+    def _depart(self) -> None:
+        while self._asked and len(self._tasks) < self._options.calls:
+            together = [self._asked.popleft()]
+            size = len(together[0].keys)
+            while self._asked and size + len(self._asked[0].keys) <= self._options.keys:
+                together.append(self._asked.popleft())
+                size += len(together[-1].keys)
+            task = asyncio.get_running_loop().create_task(self._call(together))
+            self._tasks.add(task)
+            task.add_done_callback(self._landed)
+
+    async def _call(self, together: list[_Part]) -> None:
+        found: list[Entry | None] = []
+        try:
+            found = await self._read(list(chain.from_iterable(part.keys for part in together)))
+        finally:
+            self._landings += 1
+            self._doubting = False
+            start = 0
+            for part in together:
+                self._settle(part, found[start : start + len(part.keys)])
+                start += len(part.keys)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            self._depart()
+
+    def _look_later(self) -> None:
+        if self._watch is None and self._open:
+            patience_s = self._pace.patience_s
+            look = partial(self._look, self._landings, self._clock.now() + patience_s)
+            self._watch = asyncio.get_running_loop().call_later(patience_s, look)
+
+    def _look(self, landings: int, due_s: float) -> None:
+        self._watch = None
+        # An event loop that was late has not read yet what may have come.
+        stalled = self._clock.now() - due_s > _STALL_S
+        if landings == self._landings and not stalled and self._open:
+            self._doubting = True
+            oldest = list(dict.fromkeys(part.number for part in self._open))[: self._options.doubters]
+            for part in [part for part in self._open if part.number not in oldest]:
+                self._give_up(part)
+        self._look_later()
+
+    def _give_up(self, part: _Part) -> None:
+        if not part.answer.done():
+            self.late += len(part.keys)
+        self._settle(part, [])
+
+    def _settle(self, part: _Part, found: list[Entry | None]) -> None:
+        self._open.pop(part, None)
+        if not part.answer.done():
+            part.answer.set_result(found or [None] * len(part.keys))
