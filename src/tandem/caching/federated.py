@@ -1,0 +1,179 @@
+"""Federated caching: instances tell each other what they have, through plain Redis, and each looks up in its own copy.
+
+One bounded stream a scope (model, tenant, kind of signature) carries announcements: a key, a signature to search by, a
+note. Values do not travel: they lie in the second level, and are fetched when there is a hit. A newcomer loads a
+snapshot, then reads on from where that was taken.
+
+Rejected: to send look-ups around (every miss would cost a round trip to every instance); to route each text to an owner
+(near-duplicates have other owners, and an owner's death empties its part; ``bench/federated.py`` compares both);
+search inside Redis (needs a module, and one more process that can hold everything up).
+
+Whatever happens to Redis or to another instance, requests are answered as if this instance were alone. Nothing here is
+awaited by a request. An announcement that is lost, late, doubled or forged costs a miss: what an instance finds in its
+copy is only a hit once the value was fetched, and values prove what key they belong to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+
+import msgspec
+
+from tandem.caching.base import Key
+from tandem.caching.breaker import Breaker, BreakerOptions
+from tandem.caching.federated_board import Board
+from tandem.caching.federated_follower import Follower
+from tandem.caching.federated_outbox import Outbox, persist
+from tandem.caching.federated_replica import Replica
+from tandem.caching.federated_snapshot import SnapshotOptions, Snapshots
+from tandem.caching.federated_wire import INSTANCE_BYTES, Addition, Announcement, Scope, StreamId, Wire
+from tandem.clock import Clock
+from tandem.errors import ConfigError
+
+log = logging.getLogger("tandem.caching")
+
+
+class FederationOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """``queue_entries``: announcements that may wait to be sent. ``batch_entries``: how many are sent or read at once.
+    ``wait_s``: how long one read waits for news. ``note_bytes``: the longest note. ``secret``: when given, all
+    instances must have the same, and what was written without it is dropped. ``drain_s``: how long closing goes on
+    sending what waits."""
+
+    queue_entries: int = 10_000
+    batch_entries: int = 256
+    wait_s: float = 1.0
+    note_bytes: int = 4096
+    secret: bytes = b""
+    drain_s: float = 0.5
+    breaker: BreakerOptions = BreakerOptions()
+    snapshots: SnapshotOptions = SnapshotOptions()
+
+    def __post_init__(self) -> None:
+        if min(self.queue_entries, self.batch_entries, self.wait_s) <= 0:
+            raise ConfigError("a federation's queue_entries, batch_entries and wait_s are over 0")
+        if not 0 <= self.note_bytes <= 0xFFFF:
+            raise ConfigError(f"a federation's note_bytes are 0 to 65535, not {self.note_bytes}")
+        if len(self.secret) > 64:
+            raise ConfigError(f"a federation's secret has at most 64 bytes, not {len(self.secret)}")
+
+
+class Federation:
+    """One instance's part in one scope. All of it belongs to one event loop's thread."""
+
+    def __init__(self, board: Board, scope: Scope, replica: Replica, options: FederationOptions, clock: Clock) -> None:
+        self.drain_s = options.drain_s
+        self.instance = secrets.token_bytes(INSTANCE_BYTES)
+        self.wire = Wire(scope, secret=options.secret, note_bytes=options.note_bytes)
+        self._board = board
+        self._replica = replica
+        self._options = options
+        self._clock = clock
+        self._outbox = Outbox(board.append, entries=options.queue_entries, batch=options.batch_entries)
+        self._snapshots = Snapshots(board, self.wire, replica, options.snapshots)
+        self._follower = Follower(board, self.wire, replica, self._snapshots, self.instance)
+        self._reads = Breaker("Reading the federated cache", options.breaker)
+        self._writes = Breaker("Writing to the federated cache", options.breaker)
+        self._counters: Counter[str] = Counter()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def announce(self, added: Sequence[Addition] = (), removed: Sequence[Key] = ()) -> None:
+        """Tell the others; returns at once. Values must be in the second level by now, or the others will look for
+        them in vain. Raises ValueError for keys, signatures or notes of lengths that the scope does not have."""
+        wall_s = self._clock.wall()
+        announced: list[Addition | Key] = [*removed, *added]
+        for what in announced:
+            frame = self.wire.announcement(Announcement(what, self.instance, wall_s))
+            self._outbox.put(frame)
+            self._counters["announced"] += 1
+            self._counters["announced_bytes"] += len(frame)
+
+    def start(self) -> None:
+        """Begin to read and write in the background; to be called within the event loop, once."""
+        parts = {
+            "read": persist(self._read, self._reads, self._clock, self._failed),
+            "write": persist(self._outbox.step, self._writes, self._clock, self._failed),
+            "keep": self._keep(),
+        }
+        self._tasks = [asyncio.create_task(part, name=f"federated {name}") for name, part in parts.items()]
+        for task in self._tasks:
+            task.add_done_callback(_ended)
+
+    async def caught_up(self) -> None:
+        """Wait until everything was read that there was; for as long as Redis is away, if need be."""
+        await self._follower.caught_up.wait()
+
+    async def keep(self) -> None:
+        """Write a snapshot if one is due, which happens by itself in the background. Raises OSError."""
+        read = self._follower.counters
+        await self._snapshots.keep(self.place, self._counters["announced"] + read["added"] + read["removed"])
+
+    async def close(self) -> None:
+        """End the background work, then send what waits for at most ``drain_s``. Idempotent."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks and self._writes.closed and self.drain_s > 0:
+            with suppress(OSError):
+                await self._outbox.drain(self.drain_s)
+        await self._board.close()
+
+    @property
+    def place(self) -> StreamId:
+        """The last entry of the stream that was read."""
+        return self._follower.place
+
+    def statistics(self) -> dict[str, float]:
+        """Counters and gauges by name. ``newest_wall_s``: when the newest announcement that was read was made, by the
+        calendar of who made it."""
+        parts = {"": self._counters, "outbox_": self._outbox.counters}
+        parts |= {"read_": self._follower.counters, "snapshot_": self._snapshots.counters}
+        counters = {prefix + name: float(count) for prefix, part in parts.items() for name, count in part.items()}
+        return counters | {
+            "entries": float(len(self._replica)),
+            "waiting": float(len(self._outbox)),
+            "breaker_opened": float(self._reads.opened + self._writes.opened),
+            "newest_wall_s": self._follower.newest_wall_s,
+        }
+
+    def state(self) -> str:
+        """``ok``, or in words what is wrong."""
+        ended = [task for task in self._tasks if task.done()]
+        if ended:
+            return f"{', '.join(task.get_name() for task in ended)} has ended: a bug, see the log"
+        now = self._clock.now()
+        states = [breaker.state(now) for breaker in (self._reads, self._writes)]
+        return next((state for state in states if state != "ok"), "ok")
+
+    async def _read(self) -> None:
+        # A probe asks for what is there and waits for nothing.
+        wait_s = self._options.wait_s if self._reads.closed else 0.0
+        await self._follower.step(self._options.batch_entries, wait_s)
+
+    def _failed(self, error: OSError) -> None:
+        self._counters["errors"] += 1
+        # Whichever way it failed: on the other side of it there may be another Redis.
+        self._follower.doubt()
+        log.debug("the federated cache: %s", error)
+
+    async def _keep(self) -> None:
+        """See to it that there is a snapshot; only who has read everything writes one."""
+        await self.caught_up()
+        while True:
+            await asyncio.sleep(self._options.snapshots.look_s)
+            try:
+                if self._reads.closed:
+                    await self.keep()
+            except OSError as error:
+                self._failed(error)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """Only a bug ends one of these tasks, and that must be heard of."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s has ended", task.get_name(), exc_info=error)

@@ -1,0 +1,117 @@
+"""Reads what the others have written, from wherever this instance is up to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+
+from tandem.caching.base import Key
+from tandem.caching.federated_board import Board
+from tandem.caching.federated_replica import Replica
+from tandem.caching.federated_snapshot import Snapshots
+from tandem.caching.federated_wire import START, Addition, Announcement, Fault, StreamId, Wire
+
+
+class Follower:
+    """Keeps a replica in step with the stream.
+
+    Redis says nothing of entries that fell off the stream before they were read. They can only be missing where the
+    stream begins after our place in it, and that is looked at when we have reason to: at the start, after an error,
+    and when a read came back full, as then we are behind. Who may have missed something takes the snapshot in, and
+    then reads on. Sometimes that is done for nothing; it is never left out when it was needed.
+
+    Nor does Redis say that it was restarted empty, or with an older state, perhaps under a clock that was set back. The
+    stream then ends before our place, or goes past it and does not have it; it is read from its beginning.
+    """
+
+    def __init__(self, board: Board, wire: Wire, replica: Replica, snapshots: Snapshots, instance: bytes) -> None:
+        self.counters: Counter[str] = Counter()
+        self.place: StreamId = START
+        """The last entry that was read."""
+        self.newest_wall_s = 0.0
+        """When the newest announcement was made, by the calendar of who made it."""
+        self.caught_up = asyncio.Event()
+        """Set once the end of the stream was reached for the first time."""
+        self._board = board
+        self._wire = wire
+        self._replica = replica
+        self._snapshots = snapshots
+        self._instance = instance
+        self._new = True
+        self._doubt = True
+
+    def doubt(self) -> None:
+        """Something went wrong: entries may have been missed."""
+        self._doubt = True
+
+    async def step(self, count: int, wait_s: float) -> None:
+        """Read the next ``count`` entries at most, waiting so long for one. Raises OSError."""
+        if self._new:
+            await self._begin()
+        entries = await self._board.read(self.place, count, wait_s)
+        if (self._doubt or not entries or len(entries) == count) and not await self._goes_on():
+            return
+        # A snapshot that was taken in now may cover some of them already.
+        self._fold([data for place, data in entries if place > self.place])
+        if entries:
+            self.place = max(self.place, entries[-1][0])
+        if len(entries) < count:
+            self.caught_up.set()
+
+    async def _begin(self) -> None:
+        covered = await self._snapshots.load()
+        self.counters["snapshots_loaded"] += covered is not None
+        # Without a snapshot, from the beginning of what there is.
+        self.place = covered or START
+        self._new = False
+
+    async def _goes_on(self) -> bool:
+        """Whether the stream is still the one that we have a place in. If we missed a part of it, the snapshot is taken
+        in now. Raises OSError."""
+        view = await self._board.view(self.place)
+        if self.place == START:
+            self._doubt = False
+            return True
+        if view.last < self.place or (view.first <= self.place and not view.holds):
+            self.counters["restarts"] += 1
+            self.place = START
+            return False
+        if view.first > self.place:
+            self.counters["gaps"] += 1
+            covered = await self._snapshots.load()
+            if covered is None or covered < self.place:
+                self.counters["gaps_left"] += 1
+            else:
+                self.counters["resyncs"] += 1
+                self.place = covered
+        self._doubt = False
+        return True
+
+    def _fold(self, entries: Sequence[bytes]) -> None:
+        """Take entries in. What comes last about a key counts."""
+        added: dict[Key, Addition] = {}
+        removed: dict[Key, None] = {}
+        for data in entries:
+            announced = self._wire.read_announcement(data)
+            if isinstance(announced, Fault):
+                self.counters[f"dropped_{announced}"] += 1
+            elif announced.origin == self._instance:
+                self.counters["own"] += 1
+            else:
+                self._note(announced, added, removed)
+        if added or removed:
+            refused = self._replica.fold(list(added.values()), list(removed))
+            self.counters["refused"] += refused
+            self.counters["added"] += len(added) - refused
+            self.counters["removed"] += len(removed)
+
+    def _note(self, announced: Announcement, added: dict[Key, Addition], removed: dict[Key, None]) -> None:
+        self.newest_wall_s = announced.wall_s
+        what = announced.what
+        if isinstance(what, Addition):
+            removed.pop(what.key, None)
+            added[what.key] = what
+        else:
+            added.pop(what, None)
+            removed[what] = None
