@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tandem.registry import Registry
 from tandem.vectors.base import NOTHING, Codes, Ids, Index, IndexOptions, SnapshotBroken, VectorIndex
-from tandem.vectors.choose import best_index, load_index
+from tandem.vectors.choose import best_index, load_index, save_index
 
 INDEXES: Registry[Callable[[IndexOptions], Index]] = Registry("vector index")
 INDEXES.register("linear", "tandem.vectors.linear:LinearIndex")
@@ -25,4 +25,5 @@ __all__ = [
     "VectorIndex",
     "best_index",
     "load_index",
+    "save_index",
 ]

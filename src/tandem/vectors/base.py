@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -50,8 +49,18 @@ class VectorIndex(Protocol):
         ...
 
 
+class SnapshotFile(Protocol):
+    """What an index is written to."""
+
+    def part(self, name: str, array: NDArray[Any]) -> None:
+        """Append a C-contiguous array. Raises OSError."""
+        ...
+
+
 class Index(VectorIndex, Protocol):
     """What the indexes here can do besides: hand over their rows, stay on disk, and end."""
+
+    options: IndexOptions
 
     def ids(self) -> Ids:
         """All of them, in any order."""
@@ -65,9 +74,8 @@ class Index(VectorIndex, Protocol):
         """As ``add``, with rows that another index of the same storage gave out: nothing is rounded twice."""
         ...
 
-    def save(self, path: Path) -> None:
-        """A snapshot, whole or not at all: ``path`` is the old one until the new one is on the disk. Raises OSError;
-        ``load_index`` reads it back."""
+    def write(self, file: SnapshotFile, prefix: str = "") -> None:
+        """All of it as parts of a snapshot, their names under ``prefix``. ``save_index`` is what users call."""
         ...
 
     def close(self) -> None:

@@ -7,12 +7,19 @@ from pathlib import Path
 from tandem.vectors.base import Index, IndexOptions
 from tandem.vectors.living import LivingIndex
 from tandem.vectors.sharded import ShardedIndex
-from tandem.vectors.snapshot import read_snapshot
+from tandem.vectors.snapshot import SnapshotWriter, read_snapshot
 
 
 def best_index(options: IndexOptions) -> Index:
     """Linear while it is small, or for good where usearch is not installed; else a graph."""
     return LivingIndex(options)
+
+
+def save_index(index: Index, path: Path) -> None:
+    """A snapshot, whole or not at all: ``path`` is the old one until the new one is on the disk. Raises OSError."""
+    kind = "sharded" if isinstance(index, ShardedIndex) else "plain"
+    with SnapshotWriter(path, kind, index.options) as file:
+        index.write(file)
 
 
 def load_index(path: Path, options: IndexOptions) -> Index:

@@ -17,7 +17,6 @@ What was found out about usearch 2.26, and what follows from it here:
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,9 +24,9 @@ from numpy.typing import NDArray
 
 from tandem.errors import ConfigError
 from tandem.types import Rows
-from tandem.vectors.base import NOTHING, Codes, Ids, IndexOptions, SnapshotBroken
-from tandem.vectors.snapshot import Snapshot, SnapshotWriter
-from tandem.vectors.storage import TYPES, checked, checked_codes, checked_ids, encode, unit_rows
+from tandem.vectors.base import NOTHING, Codes, Ids, IndexOptions, SnapshotBroken, SnapshotFile
+from tandem.vectors.snapshot import Snapshot
+from tandem.vectors.storage import TYPES, checked, checked_codes, checked_ids, encode, lengths, unit_rows
 from tandem.vectors.turns import Turns
 
 if TYPE_CHECKING:
@@ -81,9 +80,12 @@ class HnswIndex:
                     break
                 keys, _, counts, _, _ = self._graph.search_many(codes[start : start + _STEP], wanted, threads=1)
                 for place, count in enumerate(counts.tolist(), start):
-                    near, exact = self._ranked(keys[place - start, :count], unit[place])
-                    ids[place, : len(near[:k])] = near[:k]
-                    cosines[place, : len(near[:k])] = exact[:k]
+                    near = keys[place - start, :count]
+                    # All are there: they were found under the same lock.
+                    rows = np.stack([row for row in self._rows(near) if row is not None])
+                    order, exact = _ranked(rows, unit[place], k)
+                    ids[place, : len(order)] = near[order]
+                    cosines[place, : len(order)] = exact
         return ids, cosines
 
     def memory_bytes(self) -> int:
@@ -105,12 +107,8 @@ class HnswIndex:
         codes = np.stack(found) if found else np.empty((0, self.dims), TYPES[self.options.storage])
         return ids[there], codes
 
-    def save(self, path: Path) -> None:
-        with SnapshotWriter(path, "hnsw", self.options) as file:
-            self.write(file)
-
-    def write(self, file: SnapshotWriter, prefix: str = "") -> None:
-        """This index as parts of a snapshot, their names under ``prefix``. Holds it in memory once more for as long."""
+    def write(self, file: SnapshotFile, prefix: str = "") -> None:
+        # The graph is held in memory once more for as long.
         with self._lock:
             graph, removed = self._graph.save_index_to_buffer(), self.removed
         file.part(f"{prefix}graph", np.frombuffer(graph, np.uint8))
@@ -147,19 +145,19 @@ class HnswIndex:
         self.removed += found
         return found
 
-    def _ranked(self, keys: NDArray[np.uint64], unit: NDArray[np.float32]) -> tuple[Ids, NDArray[np.float32]]:
-        """Neighbours with their exact cosines, the best first."""
-        # All are there: they were found under the same lock.
-        rows = np.stack([row for row in self._rows(keys) if row is not None]).astype(np.float32)
-        cosines = rows @ unit
-        cosines /= np.sqrt(np.einsum("ij,ij->i", rows, rows))
-        order = np.argsort(-cosines, kind="stable")
-        return keys[order].view(np.int64), np.clip(cosines[order], -1, 1)
-
     def _rows(self, keys: NDArray[np.uint64]) -> list[Codes | None]:
         kind = TYPES[self.options.storage]
         found = self._graph.get_many(keys, self._graph.dtype)
         return [None if row is None else row.reshape(-1).view(kind) for row in found]
+
+
+def _ranked(codes: Codes, unit: NDArray[np.float32], k: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """The places of the ``k`` best of rows [n, d] by their exact cosine with ``unit`` [d], and these; best first."""
+    rows = codes.astype(np.float32)
+    cosines = rows @ unit
+    cosines /= lengths(rows)
+    order = np.argsort(-cosines, kind="stable")[:k]
+    return order, np.clip(cosines[order], -1, 1)
 
 
 def new_graph(options: IndexOptions) -> Graph:

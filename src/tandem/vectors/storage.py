@@ -63,7 +63,7 @@ def unit_rows(rows: Rows, dims: int) -> Rows:
     if not np.isfinite(largest).all() or not largest.all():
         raise ValueError("a row is not finite, or is zero and has no direction")
     unit: Rows = rows / largest
-    unit /= np.sqrt(np.einsum("ij,ij->i", unit, unit))[:, None]
+    unit /= lengths(unit)[:, None]
     return unit
 
 
@@ -78,15 +78,25 @@ def encode(unit: Rows, storage: Storage) -> Codes:
 
 def decode(codes: Codes) -> Rows:
     """Rows of length 1, float32 [n, d], new."""
-    rows = codes.astype(np.float32)
-    rows /= np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+    rows: Rows = codes.astype(np.float32)
+    rows /= lengths(rows)[:, None]
     return rows
 
 
+def lengths(codes: Codes) -> NDArray[np.float32]:
+    """Of each row [n, d] as it is kept, float32 [n]."""
+    rows = codes.astype(np.float32, copy=False)
+    squares: NDArray[np.float32] = np.einsum("ij,ij->i", rows, rows)
+    return np.sqrt(squares)
+
+
 def checked_codes(ids: Ids, codes: Codes, dims: int, storage: Storage) -> tuple[Ids, Codes]:
-    """For ``add_stored``. Raises ValueError for another storage or width, or ids that do not fit."""
+    """For ``add_stored``. Raises ValueError for another storage or width, ids that do not fit, or no direction."""
     ids = checked_ids(ids)
     if codes.dtype != TYPES[storage] or codes.shape != (len(ids), dims):
         raise ValueError(f"stored rows are {storage} [{len(ids)}, {dims}], not {codes.dtype} {list(codes.shape)}")
+    long = lengths(codes)
+    if not np.isfinite(long).all() or not long.all():
+        raise ValueError("a stored row is not finite, or is zero and has no direction")
     last = last_of_each(ids)
     return (ids, np.ascontiguousarray(codes)) if last is None else (ids[last], codes[last])
