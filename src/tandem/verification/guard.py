@@ -63,12 +63,17 @@ class Guard:
         """Serve what scores at or above it; None: serve nothing."""
         return self._learner.threshold()
 
-    def observe(self, score: float, right: bool, served: bool | None = None) -> None:
+    def restore(self, score: float, right: bool) -> None:
+        """A label from before a restart: to learn from, not for the alarm, which begins anew."""
+        self._learner.observe(score, right)
+
+    def observe(self, score: float, right: bool, served: bool | None = None) -> bool:
         """The truth about an audited look-up. ``served`` says whether it was over the threshold when it was looked up;
-        None means as it is now. Raises ValueError for a score that is not finite."""
+        None means as it is now. True when this rings the alarm. Raises ValueError for a score that is not finite."""
         was_served = self.serves(score) if served is None else served
         self._learner.observe(score, right)
-        if was_served and self._alarm.observe(not right):
+        rings = was_served and self._alarm.observe(not right)
+        if rings:
             self._alarms += 1
             log.warning(
                 "%s: the promise of at most %.2f%% wrong answers is broken: %d of %d audited ones were wrong; "
@@ -78,8 +83,13 @@ class Guard:
                 self._alarm.wrong,
                 len(self._alarm),
             )
-            self._learner.forget()
-            self._alarm = self._new_alarm()
+            self.forget()
+        return rings
+
+    def forget(self) -> None:
+        """Drop all labels: nothing is served until new ones prove a threshold."""
+        self._learner.forget()
+        self._alarm = self._new_alarm()
 
     def report(self) -> GuardReport:
         learned, alarm = self._learner.report(), self._alarm

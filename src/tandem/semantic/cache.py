@@ -1,0 +1,202 @@
+"""The semantic cache: what was stored behind a vector is found by vectors near it.
+
+Everything here is plain and synchronous, and belongs to one thread: the event loop's. A look-up costs a search of the
+index and little else. What takes long, flushing a disk or copying a journal, is in ``journal.py`` and can run
+elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from tandem.clock import Clock
+from tandem.errors import InvalidInput, PayloadTooLarge
+from tandem.semantic import checks
+from tandem.semantic.base import (
+    Item,
+    Lookup,
+    Namespace,
+    NamespaceStatistics,
+    SemanticOptions,
+    SemanticStatistics,
+    Vector,
+)
+from tandem.semantic.records import Deleted, Labelled, NoRecorder, Record, Recorder, Stored
+from tandem.semantic.restore import restore
+from tandem.semantic.shelves import Shelves
+from tandem.semantic.space import Entry, Found, Space, cost, hit
+from tandem.vectors.base import Index
+from tandem.verification import Promise
+
+
+class SemanticCache:
+    """Entries of any number of tenants, under one budget of bytes."""
+
+    def __init__(
+        self,
+        options: SemanticOptions,
+        make_index: Callable[[int], Index],
+        clock: Clock,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """``make_index`` gives an empty index for vectors of so many dimensions."""
+        self._options = options
+        self._clock = clock
+        self._recorder: Recorder = recorder or NoRecorder()
+        self._epoch = f"{int(clock.wall() * 1000):x}"
+        self._shelves = Shelves(options, make_index, self._epoch)
+        self._serial = 0
+        self._stored = self._lookups = self._lookup_hits = 0
+
+    def store(self, namespace: Namespace, item: Item) -> str:
+        """Keep ``item``; returns its id. An id that is there is replaced.
+
+        Raises InvalidInput for what makes no sense, PayloadTooLarge for what is over a limit or over the whole budget.
+        """
+        checks.namespace(namespace)
+        checks.item(item, self._options)
+        now = self._clock.now()
+        space = self._shelves.find(namespace, now)
+        vector = checks.vector(item.vector, space.index.dims if space else None, self._options)
+        ttl_s = self._options.default_ttl_s if item.ttl_s is None else item.ttl_s
+        self._serial += 1
+        entry = Entry(
+            serial=self._serial,
+            id=item.id if item.id is not None else f"{self._epoch}-{self._serial}",
+            payload=item.payload,
+            text=item.text,
+            stored_s=now,
+            expires_s=np.inf if ttl_s is None else now + ttl_s,
+        )
+        size = cost(entry, len(vector))
+        if size > self._options.budget_bytes:
+            raise PayloadTooLarge(
+                f"an entry of {size:,} bytes does not fit into the cache's {self._options.budget_bytes:,}",
+                param="payload",
+            )
+        space = space or self._shelves.open(namespace, len(vector), now)
+        self._shelves.admit(space, [entry], vector[None])
+        self._stored += 1
+        record = Stored.of(namespace, entry, vector, self._clock.wall(), ttl_s)
+        self._recorder.append(record, takes_back=item.id is not None)
+        return entry.id
+
+    def lookup(self, namespace: Namespace, vector: Vector, threshold: float, k: int = 1) -> Lookup:
+        """The ``k`` nearest entries at cosine ``threshold`` or more. Raises InvalidInput."""
+        checks.threshold(threshold)
+        now = self._clock.now()
+        space, unit = self._enter(namespace, vector, k, now)
+        if space is None:
+            return Lookup([], threshold)
+        found = [one for one in space.nearest(unit, k, now) if one[1] >= threshold]
+        self._count(space, found)
+        return Lookup([hit(one, now) for one in found], threshold)
+
+    def lookup_verified(self, namespace: Namespace, vector: Vector, promise: Promise, k: int = 1) -> Lookup:
+        """The ``k`` nearest entries at the loosest cosine that is proven to keep ``promise``; see ``Guard``.
+
+        The promise is about the first hit, the one that a caller serves. Raises InvalidInput.
+        """
+        now = self._clock.now()
+        space, unit = self._enter(namespace, vector, k, now)
+        if space is None:
+            return Lookup([], None)
+        guard = space.verdicts.guard(promise)
+        # Before the score is known, or the labels would be no fair sample.
+        audit = guard.audit()
+        found = space.nearest(unit, k, now)
+        served = [one for one in found if guard.serves(one[1])]
+        self._count(space, served)
+        threshold = guard.threshold()
+        hits = [hit(one, now) for one in served]
+        if not audit or not found:
+            return Lookup(hits, threshold)
+        lookup_id = space.verdicts.ask(promise, found[0][1], bool(served))
+        return Lookup(hits, threshold, lookup_id, True, None if hits else hit(found[0], now))
+
+    def feedback(self, namespace: Namespace, about: str, right: bool) -> bool:
+        """Whether an answer was right. ``about`` is the id of an audited look-up, or of an entry.
+
+        True when a promise learned from it. Raises InvalidInput for an id that is neither.
+        """
+        space = self._shelves.find(namespace, self._clock.now())
+        label = space.verdicts.answer(about, right) if space else None
+        if label is not None:
+            self._recorder.append(Labelled(namespace, label), takes_back=label.rang)
+            return True
+        if space is None or space.by_id(about) is None:
+            raise InvalidInput(
+                f"{namespace} has no audit of this id that waits for feedback, each is answered once, and no entry",
+                param="id",
+            )
+        space.verdicts.volunteer(right)
+        return False
+
+    def delete(self, namespace: Namespace, ids: list[str] | None = None) -> int:
+        """Forget entries of these ids, or the whole namespace with all that it learned. How many entries went.
+
+        When this returns, not even the loss of power brings them back.
+        """
+        space = self._shelves.find(namespace, self._clock.now())
+        if space is None:
+            return 0
+        if ids is None:
+            gone = self._shelves.close(space)
+            self._recorder.append(Deleted(namespace, None), takes_back=True)
+        else:
+            entries = [entry for one in dict.fromkeys(ids) if (entry := space.by_id(one)) is not None]
+            gone = len(entries)
+            self._shelves.drop(space, entries)
+            self._recorder.append(Deleted(namespace, [entry.id for entry in entries]), takes_back=True)
+        self._recorder.settle()
+        return gone
+
+    def restore(self, records: Callable[[], Iterable[Record]]) -> None:
+        """Take up what an earlier process wrote; ``records`` is gone through twice. For a cache that is new."""
+        self._serial = restore(records, self._shelves, self._clock)
+
+    def close(self) -> None:
+        """Forget everything that is in memory; what is on disk stays."""
+        for space in list(self._shelves):
+            self._shelves.close(space)
+
+    def sweep(self) -> None:
+        """Clear away some of what has expired, in every namespace. For now and then; look-ups do not need it."""
+        self._shelves.sweep(self._clock.now())
+
+    def serials(self) -> set[int]:
+        """Of all entries that are there: what a journal must keep."""
+        return self._shelves.serials()
+
+    def statistics(self) -> SemanticStatistics:
+        spaces = list(self._shelves)
+        return SemanticStatistics(
+            namespaces=len(spaces),
+            entries=len(self._shelves),
+            bytes=self._shelves.bytes,
+            index_bytes=sum(space.index.memory_bytes() for space in spaces),
+            lookups=self._lookups,
+            lookup_hits=self._lookup_hits,
+            stored=self._stored,
+            evicted=self._shelves.evicted,
+            expired=self._shelves.expired,
+        )
+
+    def namespaces(self, tenant: str) -> dict[Namespace, NamespaceStatistics]:
+        """Those of one tenant."""
+        return {one.namespace: one.statistics() for one in self._shelves if one.namespace.tenant == tenant}
+
+    def _enter(self, namespace: Namespace, vector: Vector, k: int, now: float) -> tuple[Space | None, Vector]:
+        checks.namespace(namespace)
+        checks.k(k, self._options)
+        space = self._shelves.find(namespace, now)
+        self._lookups += 1
+        return space, checks.vector(vector, space.index.dims if space else None, self._options)
+
+    def _count(self, space: Space, served: list[Found]) -> None:
+        space.count(bool(served))
+        self._lookup_hits += bool(served)
+        for entry, _ in served:
+            entry.asked = True

@@ -1,0 +1,81 @@
+"""What callers may ask for. Each refusal names the field and what would do. Sizes are refused before work is done."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tandem.errors import InvalidInput, PayloadTooLarge
+from tandem.semantic.base import Item, Namespace, SemanticOptions, Vector
+
+MAX_NAME_CHARS = 200
+"""Of a namespace, a tenant, an entry's id."""
+
+
+def namespace(given: Namespace) -> None:
+    """Raises InvalidInput."""
+    _name(given.name, "namespace")
+    for part in (given.tenant, given.model):
+        if len(part) > MAX_NAME_CHARS:
+            raise InvalidInput(f"tenant and model have at most {MAX_NAME_CHARS} characters", param="namespace")
+
+
+def item(given: Item, options: SemanticOptions) -> None:
+    """Everything but the vector. Raises InvalidInput, PayloadTooLarge."""
+    size = len(given.payload)
+    if size == 0:
+        raise InvalidInput("payload must be JSON, got nothing", param="payload")
+    if size > options.max_payload_bytes:
+        raise PayloadTooLarge(
+            f"payload has {size:,} bytes, over the limit of {options.max_payload_bytes:,}", param="payload"
+        )
+    if given.text is not None and len(given.text.encode("utf-8", "surrogatepass")) > options.max_text_bytes:
+        raise PayloadTooLarge(f"text is over the limit of {options.max_text_bytes:,} bytes", param="text")
+    if given.id is not None:
+        _name(given.id, "id")
+    if given.ttl_s is not None and not 0 < given.ttl_s <= options.max_ttl_s:
+        raise InvalidInput(
+            f"ttl_s must be over 0 and at most {options.max_ttl_s:.0f}, got {given.ttl_s}", param="ttl_s"
+        )
+
+
+def vector(given: Vector, dims: int | None, options: SemanticOptions) -> Vector:
+    """``given`` as float32 [d], contiguous and of length 1. ``dims`` is what the namespace holds, None for a new one.
+
+    Raises InvalidInput for another shape, another d, numbers that are not finite and a vector without direction.
+    """
+    if given.ndim != 1 or not 1 <= given.size <= options.max_dims:
+        raise InvalidInput(
+            f"vector must be a list of 1 to {options.max_dims} numbers, got shape {list(given.shape)}", param="vector"
+        )
+    if dims is not None and given.size != dims:
+        raise InvalidInput(
+            f"vector has {given.size} dimensions, but the namespace holds vectors of {dims}", param="vector"
+        )
+    wide = given.astype(np.float64)
+    length = float(np.sqrt(wide @ wide))
+    if not math.isfinite(length):
+        raise InvalidInput("vector has numbers that are not finite", param="vector")
+    if length < 1e-30:
+        raise InvalidInput("vector is all zeros: it has no direction to compare", param="vector")
+    return np.ascontiguousarray(wide / length, np.float32)
+
+
+def k(given: int, options: SemanticOptions) -> None:
+    """Raises InvalidInput."""
+    if not 1 <= given <= options.max_k:
+        raise InvalidInput(f"k must be from 1 to {options.max_k}, got {given}", param="k")
+
+
+def threshold(given: float) -> None:
+    """Raises InvalidInput; NaN is caught as no comparison with it holds."""
+    if not -1 <= given <= 1:
+        raise InvalidInput(f"threshold is a cosine from -1 to 1, got {given}", param="threshold")
+
+
+def _name(given: str, param: str) -> None:
+    if not 1 <= len(given) <= MAX_NAME_CHARS:
+        raise InvalidInput(f"{param} must have 1 to {MAX_NAME_CHARS} characters, got {len(given)}", param=param)
+    if any(ord(char) < 32 or 0xD800 <= ord(char) < 0xE000 for char in given):
+        raise InvalidInput(f"{param} has control characters or half a surrogate pair", param=param)
