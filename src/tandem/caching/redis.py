@@ -83,6 +83,9 @@ class RedisRack:
     async def clear(self, cursor: int) -> tuple[int, int]:
         return await self._wire.scan(self._prefix, cursor)
 
+    async def ready(self) -> None:
+        """It connects when it must."""
+
     async def close(self) -> None:
         await self._wire.close()
 

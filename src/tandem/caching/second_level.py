@@ -66,6 +66,10 @@ class Rack(Protocol):
         """Delete some rows of this model: from cursor 0 on; the next cursor, 0 at the end, and how many went."""
         ...
 
+    async def ready(self) -> None:
+        """Returns when it can be used, or is known not to be usable."""
+        ...
+
     async def close(self) -> None: ...
 
     def words(self, error: Exception) -> str:
@@ -131,6 +135,10 @@ class SecondLevel:
         else:
             self._counts["dropped"] += len(keys)
 
+    async def ready(self) -> None:
+        """Wait until it can be used, or is known not to be usable; before that all are misses. Nobody needs to."""
+        await self._rack.ready()
+
     async def flush(self) -> None:
         """Wait until nothing waits to be written."""
         await self._backlog.flushed()
@@ -138,6 +146,7 @@ class SecondLevel:
     async def clear(self) -> None:
         await self.flush()
         if self._closed or self._rack.trouble():
+            log.warning("%s could not be cleared, as it %s", self._rack.subject, self._rack.trouble() or "is closed")
             return
         cursor = -1
         try:
@@ -160,9 +169,9 @@ class SecondLevel:
         if self._calls:
             await asyncio.wait(set(self._calls), timeout=self._options.timeout_s)
         try:
-            await self._rack.close()
+            await self._in_time(self._rack.close(), _WRITE_PATIENCE)
         except self._rack.faults as error:
-            log.info("%s was left without a goodbye: %s", self._rack.subject, error)
+            log.info("%s was left without a goodbye, as it %s", self._rack.subject, self._words(error))
 
     def statistics(self) -> dict[str, float]:
         """Keys looked up: ``hits`` and ``misses``; of these misses, ``skipped`` were not asked for, ``late`` came too
