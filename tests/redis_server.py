@@ -61,7 +61,7 @@ class RedisServer:
         while not self._listens():
             if self._process.poll() is not None:
                 ended, self._process = self._process.returncode, None
-                raise RuntimeError(f"redis-server ended with {ended}: {log.read_text()}")
+                raise RuntimeError(f"redis-server ended with {ended}: {log.read_text() if log.exists() else ''}")
 
     def _listens(self) -> bool:
         with socket.socket(socket.AF_UNIX) as client:

@@ -71,7 +71,7 @@ class Gather:
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = count()
         self._doubting = False
-        self._landings = 0
+        self._moved_s = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self.late = 0
         """Keys that were given up before their answer came."""
@@ -84,10 +84,12 @@ class Gather:
             for part in parts:
                 self._give_up(part)
         else:
+            if not self._open:
+                self._moved_s = self._clock.now()
             self._asked.extend(parts)
             self._open.update(dict.fromkeys(parts))
             self._depart()
-            self._look_later()
+            self._look_in(self._pace.patience_s)
         return [part.answer for part in parts]
 
     def release(self) -> None:
@@ -124,7 +126,7 @@ class Gather:
         try:
             found = await self._read(list(chain.from_iterable(part.keys for part in together)))
         finally:
-            self._landings += 1
+            self._moved_s = self._clock.now()
             self._doubting = False
             start = 0
             for part in together:
@@ -136,22 +138,25 @@ class Gather:
         if not task.cancelled():
             self._depart()
 
-    def _look_later(self) -> None:
+    def _look_in(self, seconds: float) -> None:
         if self._watch is None and self._open:
-            patience_s = self._pace.patience_s
-            look = partial(self._look, self._landings, self._clock.now() + patience_s)
-            self._watch = asyncio.get_running_loop().call_later(patience_s, look)
+            look = partial(self._look, self._clock.now() + seconds)
+            self._watch = asyncio.get_running_loop().call_later(seconds, look)
 
-    def _look(self, landings: int, due_s: float) -> None:
+    def _look(self, due_s: float) -> None:
         self._watch = None
-        # An event loop that was late has not read yet what may have come.
-        stalled = self._clock.now() - due_s > _STALL_S
-        if landings == self._landings and not stalled and self._open:
+        now, patience_s = self._clock.now(), self._pace.patience_s
+        left_s = self._moved_s + patience_s - now
+        if now - due_s > _STALL_S:
+            # An event loop that was late has not read yet what may have come.
+            left_s = max(left_s, _STALL_S)
+        if left_s <= 0.0 and self._open:
             self._doubting = True
             oldest = list(dict.fromkeys(part.number for part in self._open))[: self._options.doubters]
             for part in [part for part in self._open if part.number not in oldest]:
                 self._give_up(part)
-        self._look_later()
+            left_s = patience_s
+        self._look_in(left_s)
 
     def _give_up(self, part: _Part) -> None:
         if not part.answer.done():

@@ -56,8 +56,11 @@ class Wire:
         """Delete those keys of a part of all keys that begin with ``prefix``; the next cursor, 0 after the last part,
         and how many were deleted. A scan passes over everybody's keys: there is no index of ours to keep in step."""
         pattern = b"".join(b"\\" + bytes((byte,)) if byte in b"*?[]\\^-" else bytes((byte,)) for byte in prefix) + b"*"
-        answer = await self._redis.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_KEYS)
-        following, keys = int(answer[0]), [key for key in answer[1] if key.startswith(prefix)]
+        try:
+            answer = await self._redis.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_KEYS)
+            following, keys = int(answer[0]), [key for key in answer[1] if key.startswith(prefix)]
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            raise self._exceptions.InvalidResponse("no answer to SCAN") from error
         if keys:
             await self._redis.execute_command("UNLINK", *keys)
         return following, len(keys)
@@ -68,6 +71,9 @@ class Wire:
     def words(self, error: Exception) -> str:
         """What is wrong, to go on after "it"."""
         known = self._exceptions
+        if isinstance(error.__cause__, known.RedisError):
+            # A refused login, for one, comes wrapped as a failure to connect.
+            error = error.__cause__
         text = " ".join(str(error).split())[:_MOST_WORDS]
         if isinstance(error, known.AuthenticationError | known.AuthorizationError):
             return f"refuses our login: {text}"
