@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tandem.types import Rows
+
+RowReader: TypeAlias = Callable[[int], NDArray[np.float32]]
+"""The number of a row to that row, float32 [d], a copy."""
 
 
 class RowCodec(Protocol):
@@ -27,3 +31,14 @@ class RowCodec(Protocol):
         """uint8 [n, row_bytes] to float32 [n, d], C-contiguous and owned by the caller. Raises ValueError for another
         width."""
         ...
+
+    def reader(self, stored: NDArray[np.uint8], dims: int) -> RowReader:
+        """Reads single rows of ``stored``, uint8 [n, row_bytes], as they are at that moment: what must be found out
+        about an array is found out once. Raises ValueError for another width."""
+        ...
+
+
+def check_stored(stored: NDArray[np.uint8], width: int) -> None:
+    """Raises ValueError unless ``stored`` is uint8 [n, width]."""
+    if stored.dtype != np.uint8 or stored.ndim != 2 or stored.shape[1] != width:
+        raise ValueError(f"stored rows are uint8 [n, {width}], not {stored.dtype} {list(stored.shape)}")
