@@ -86,7 +86,8 @@ class Index(VectorIndex, Protocol):
 class IndexOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``storage``: how rows are kept. ``connectivity``, ``expansion_add`` and ``expansion_search``: M, efConstruction
     and ef of HNSW (Malkov and Yashunin, arXiv:1603.09320). ``linear_up_to``: so many rows need no graph.
-    ``rebuild_after``: a graph is built anew when this share of its rows was removed. ``cell_rows``: a cell of a sharded
+    ``rebuild_after``: a graph is built anew when rows that were removed or replaced are
+    this share of those that are there; so much more memory it may take by then. ``cell_rows``: a cell of a sharded
     index splits at twice as many. ``probes``: how many cells a search looks into. ``background``: whether a thread
     does this work; without, it is done when ``run_pending`` is called."""
 
@@ -96,7 +97,7 @@ class IndexOptions(msgspec.Struct, frozen=True, kw_only=True):
     expansion_add: int = 128
     expansion_search: int = 64
     linear_up_to: int = 2048
-    rebuild_after: float = 1.0
+    rebuild_after: float = 0.25
     cell_rows: int = 50_000
     probes: int = 4
     background: bool = True

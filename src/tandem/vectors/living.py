@@ -1,7 +1,7 @@
 """An index that changes its kind as it grows, and its graph when that has worn out, while it is searched.
 
-A few rows are searched one by one; beyond ``linear_up_to`` a graph is built; one that has seen as many removals as
-``rebuild_after`` says is built anew, and one that has shrunk to a quarter of ``linear_up_to`` is given up. All three
+A few rows are searched one by one; beyond ``linear_up_to`` a graph is built; one of which many rows were removed
+(``rebuild_after``) is built anew, and one that has shrunk to a quarter of ``linear_up_to`` is given up. All three
 are the same work: fill a new index from the old one, which serves on, then do again what changed meanwhile, and swap.
 Both are held in memory until then.
 """

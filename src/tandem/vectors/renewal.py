@@ -66,7 +66,7 @@ class Renewal:
             return "hnsw" if n > options.linear_up_to and has_graphs() else None
         if n <= options.linear_up_to // 4:
             return "linear"
-        return "hnsw" if current.removed > max(n, options.linear_up_to) * options.rebuild_after else None
+        return "hnsw" if current.graves > max(n, options.linear_up_to) * options.rebuild_after else None
 
     def _build(self, stopped: Callable[[], bool]) -> None:
         built = False
