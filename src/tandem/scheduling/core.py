@@ -30,11 +30,14 @@ from tandem.scheduling.dispatch import Dispatcher, Pick
 from tandem.scheduling.earliest_finish import EarliestFinish
 from tandem.scheduling.queue import Queue
 from tandem.scheduling.retries import Retries
+from tandem.scheduling.shed import shed
 from tandem.scheduling.window import Window
 from tandem.types import Outcome
 
 # A request without a deadline counts as due after so many seconds, and a class stands so many behind the one before.
 PATIENCE_S = 30.0
+# Of the time that a text was given, the most that it is asked to leave for the batch that it runs in.
+_PATIENT_SHARE = 0.25
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -43,6 +46,20 @@ class Backlog(msgspec.Struct, frozen=True):
     queued_texts: int
     queued_tokens: int
     predicted_s: float
+
+
+class _Rush(msgspec.Struct, frozen=True):
+    """A device while others wait: ``wait_s`` until it is free, ``batch_s`` of a batch that is worth beginning then."""
+
+    device: Device
+    wait_s: float
+    batch_s: float
+
+    def ends_s(self, item: Item, patience_s: float) -> float:
+        """When the text would be done at the soonest, in seconds from now, or in a batch that is worth beginning, if
+        that takes no longer than its patience."""
+        alone_s = self.device.cost.seconds(item.length, item.length * item.length, 1)
+        return self.wait_s + max(alone_s, min(self.batch_s, patience_s))
 
 
 class SchedulerCore:
@@ -89,8 +106,8 @@ class SchedulerCore:
         dropped here, before they cost compute; so are those that would come too late wherever they ran alone, if others
         wait that could use the time. With nobody waiting they are tried: a prediction may be wrong."""
         while (found := self._cut(device, now, must)) is not None:
-            waits = self.waits
-            items = [item for item in found.items if not _is_gone(item, self.devices, now, waits)]
+            rush = self._rush(found, now)
+            items = [item for item in found.items if not _is_gone(item, rush, now)]
             if items:
                 batch = found if len(items) == len(found.items) else msgspec.structs.replace(found, items=items)
                 device.begin(batch, now)
@@ -153,6 +170,21 @@ class SchedulerCore:
         running = sum(device.running_tokens for device in self.devices)
         return Backlog(texts, tokens, (tokens + running) / _rate(self.devices))
 
+    def _rush(self, batch: Batch, now: float) -> list[_Rush]:
+        """Of each device, if any of the batch is due and others wait that could use the time; else empty.
+
+        A device that always takes the text with the least time left, and a batch as large as that leaves, ends with
+        batches of one text, each just in time, and does a fraction of what it can: where more is asked for than can be
+        done, who has waited too long for a batch that is worth it makes way for those who have not."""
+        if not self.waits or all(item.group.deadline_s is None for item in batch.items):
+            return []
+        waiting = self._queue.tokens() + batch.tokens
+        return [
+            _Rush(device, device.wait_s(now), device.cost.for_tokens(min(waiting, device.worth_tokens)))
+            for device in self.devices
+            if device.serves
+        ]
+
     def _has_room(self, device: Device, now: float) -> bool:
         """A slot is free, or enough waits for a batch ahead that is as large as one may be; a suspect has the device
         to itself."""
@@ -167,6 +199,9 @@ class SchedulerCore:
         if self._retries and (again := self._retries.take(device, self.devices, now)) is not None:
             return again
         for window, output in self._queue.open_to(device):
+            shed(window, self.devices, now)
+            if not window.lengths:
+                continue
             if must or window is device.windows[output]:
                 pick: Pick | None = Pick(0, device.most_tokens)
             else:
@@ -194,23 +229,19 @@ def _rate(devices: Sequence[Device]) -> float:
     return sum(device.rate for device in devices if device.serves) or sum(device.rate for device in devices)
 
 
-def _is_gone(item: Item, devices: Sequence[Device], now: float, others_wait: bool) -> bool:
-    """Nobody waits for it any more, or it is too late for it; where others wait, also if it would be too late on
-    every device."""
+def _is_gone(item: Item, rush: Sequence[_Rush], now: float) -> bool:
+    """Nobody waits for it any more, or it is too late for it, as far as ``rush`` says."""
     group = item.group
     if group.deadline_s is not None:
         late_s = now
-        if others_wait and now < group.deadline_s:
-            late_s += min((_alone_s(device, item, now) for device in devices if device.serves), default=0.0)
+        if rush and now < group.deadline_s:
+            patience_s = (group.deadline_s - item.arrived_s) * _PATIENT_SHARE
+            late_s += min(one.ends_s(item, patience_s) for one in rush)
         if late_s >= group.deadline_s:
             passed = now >= group.deadline_s
             what = "passed before its turn came" if passed else "would pass before it could be computed"
             group.fail(DeadlineExceeded(f"the request's deadline {what}"))
     return group.departed
-
-
-def _alone_s(device: Device, item: Item, now: float) -> float:
-    return device.wait_s(now) + device.cost.seconds(item.length, item.length * item.length, 1)
 
 
 def _in_time(pick: Pick, device: Device, window: Window, now: float) -> Pick:

@@ -71,7 +71,8 @@ class Device:
         """It is given no batches, as it is not well and others are."""
         self.windows = {output: Window() for output in Output}
         self.running_tokens = 0
-        self._objective_s = options.latency_objective_s * _OBJECTIVE_SHARE
+        self.objective_s = options.latency_objective_s * _OBJECTIVE_SHARE
+        """Of the latency objective, what one batch may take; 0 for no bound."""
         self._runs: dict[int, _Run] = {}
         self._known = self._measure()
 
@@ -108,6 +109,14 @@ class Device:
         """The largest batch that the limits and the latency objective leave."""
         return self._capacity().most_tokens
 
+    @property
+    def worth_tokens(self) -> int:
+        """A batch of so many is worth beginning: its fixed cost is a tenth of it."""
+        return int(min(self.most_tokens, self._worth()))
+
+    def _worth(self) -> float:
+        return _WORTH * self.cost.worth_tokens
+
     def _capacity(self) -> _Capacity:
         if self._known.cost is not self.cost.cost:
             self._known = self._measure()
@@ -115,8 +124,8 @@ class Device:
 
     def _measure(self) -> _Capacity:
         most = self.limits.max_tokens if self.limits else _UNLIMITED
-        if self._objective_s:
-            within = max(self.cost.tokens_in(self._objective_s), _WORTH * self.cost.worth_tokens)
+        if self.objective_s:
+            within = max(self.cost.tokens_in(self.objective_s), self._worth())
             most = max(1, min(most, int(within)))
         return _Capacity(self.cost.cost, most, self.slots * most / self.cost.for_tokens(most))
 

@@ -8,8 +8,10 @@ serves what the GPU would come to later than the CPU is done with it, and makes 
 it would have been without a CPU. Its batch is as large as still ends by then.
 
 The margin is hysteresis, times what nine of ten of the device's batches stay under relative to their prediction:
-whoever is slower must be certain to be of use. To a slower device that is idle, a faster one leaves only a queue so
-short that the slower takes all of it: one short question, which a CPU answers before a GPU has begun.
+whoever is slower must be certain to be of use. A device that would add less than a hundredth to what the faster ones do
+takes, while they are busy, only what they would finish later than the latency objective: a text taken away spoils the
+company of those that stay by more than such a device gives. To a slower device that is idle, a faster one leaves only a
+queue so short that the slower takes all of it: one short question, which a CPU answers before a GPU has begun.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from tandem.scheduling.window import Window
 _MARGIN = 1.1
 # Devices within this ratio are equals, and no equal waits for another.
 _EQUAL = 0.9
+# A device with less than this share of what the faster ones do is faint beside them.
+_FAINT = 0.01
 # How far past its turn a device looks for a text that is short enough for it.
 _LOOK_AHEAD = 32
 
@@ -82,6 +86,10 @@ def _beside(device: Device, window: Window, faster: Sequence[Device], now: float
     share = window.total_tokens * device.rate / (device.rate + rate)
     most = int(min(device.most_tokens, room, max(MIN_SHARE_TOKENS, share)))
     own_s = (own_wait_s + device.cost.for_tokens(min(most, window.total_tokens))) * certain
+    if device.objective_s and device.rate < _FAINT * rate and not any(other.free_slots > 0 for other in faster):
+        if cleared_s <= device.objective_s:
+            return None
+        own_s = max(own_s, device.objective_s)
     # The place in the queue from which on the faster ones come later than this.
     ahead = 0.0 if own_s <= first_s else first + (own_s - first_s) * rate
     position = min(len(window) - 1, int(len(window) * ahead / window.total_tokens))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Iterator
+from itertools import islice
 
 from tandem.scheduling.base import Item
 
@@ -15,6 +17,10 @@ class Window:
     def __init__(self) -> None:
         self.lengths: list[int] = []
         self.total_tokens = 0
+        self.due_tokens = 0
+        """Those in texts that have a deadline."""
+        self.last_due_s = 0.0
+        """No deadline of a text here is later."""
         self._keys: list[tuple[int, int]] = []
         self._items: list[Item] = []
         self._turns: list[_Turn] = []
@@ -33,6 +39,9 @@ class Window:
         self.lengths.insert(place, item.length)
         self._items.insert(place, item)
         self.total_tokens += item.length
+        if item.group.deadline_s is not None:
+            self.last_due_s = max(self.last_due_s, item.group.deadline_s) if self.due_tokens else item.group.deadline_s
+            self.due_tokens += item.length
         turn = (item.rank, item.sequence, item)
         if self._turns and turn < self._turns[-1]:
             insort(self._turns, turn)
@@ -51,6 +60,10 @@ class Window:
     def length_of_turn(self, position: int) -> int:
         """The length of the text whose turn is the ``position``-th from now."""
         return self._turns[position][2].length
+
+    def longest(self, most: int) -> Iterator[Item]:
+        """The longest texts, at most so many, the longest first."""
+        return islice(reversed(self._items), most)
 
     def turns(self, start: int, stop: int) -> list[Item]:
         """The texts whose turns are from the ``start``-th on, before the ``stop``-th, in that order."""
@@ -76,6 +89,8 @@ class Window:
             self.total_tokens = 0
         for item in items:
             item.window = None
+            if item.group.deadline_s is not None:
+                self.due_tokens -= item.length
             if turns:
                 self.total_tokens -= item.length
                 if turns[0][2] is item:

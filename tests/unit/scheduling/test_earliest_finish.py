@@ -18,9 +18,9 @@ GPU = Cost(0.003, 2e-6)
 CPU = Cost(0.001, 7e-5)
 
 
-def device(name: str, cost: Cost, most: int = 16_384, slots: int = 1) -> Device:
+def device(name: str, cost: Cost, most: int = 16_384, slots: int = 1, objective_s: float = 0.0) -> Device:
     limits = BatchLimits(max_tokens=most, max_width=512, packing=Packing.FLAT)
-    options = DeviceOptions(id=name, limits=limits, prior=cost, slots=slots)
+    options = DeviceOptions(id=name, limits=limits, prior=cost, slots=slots, latency_objective_s=objective_s)
     return Device(POLICIES.get("memory_aware")(limits), options)
 
 
@@ -101,6 +101,26 @@ def test_beside_a_busy_gpu_the_cpu_takes_from_the_end_of_a_long_queue(loop: asyn
     # The GPU needs 11 ms for its batch of 4,096 and as much for each further one: none of these would be done sooner.
     batches_before = [place * 64 // 4096 for place in places]
     assert min((1 + before) * GPU.seconds(4096, 0, 0) for before in batches_before) >= own_s
+
+
+@pytest.mark.parametrize(("texts", "late"), [(500, False), (20_000, True)])
+def test_a_faint_device_takes_only_what_would_be_late(texts: int, late: bool, loop: asyncio.AbstractEventLoop) -> None:
+    fast = Cost(0.003, 4e-7)
+    core = SchedulerCore([device("cpu", CPU, 1024, objective_s=0.1), device("cuda:0", fast, objective_s=0.1)])
+    add(core, loop, 0.0, *[100] * 400)
+    assert list(cut(core, 0.0)) == ["cuda:0"], "idle, it takes all that it can"
+    waiting = add(core, loop, 0.001, *[20] * texts)
+    found = cut(core, 0.001)
+    assert ("cpu" in found) is late
+    if late:
+        assert waiting.index(found["cpu"][0]) * 20 * fast.token_s > 0.05
+
+
+def test_a_faint_device_still_answers_a_short_question_that_comes_alone(loop: asyncio.AbstractEventLoop) -> None:
+    fast = Cost(0.003, 4e-7)
+    core = SchedulerCore([device("cpu", CPU, 1024, objective_s=0.1), device("cuda:0", fast, objective_s=0.1)])
+    question = add(core, loop, 0.0, 10)
+    assert cut(core, 0.0) == {"cpu": question}
 
 
 def test_equals_do_not_wait_for_each_other(loop: asyncio.AbstractEventLoop) -> None:

@@ -1,0 +1,50 @@
+"""What is given up when more is asked for than can be done in time.
+
+Whatever order it is served in, a queue that can not be done before the last of it is due loses some of its texts. The
+most are answered in time when the longest go (Moore 1968, "An n job, one machine sequencing algorithm for minimizing
+the number of late jobs": there the longest of those before the first that is late; here the longest of all that wait,
+as nearly all have the same patience, and what comes later changes the rest). They are told at once, when they can
+still ask somebody else, and not when their time is up.
+
+Given up are only requests of one text that have a deadline and are not critical. Rejected: serving by length, shortest
+first, which lets long texts wait also when there is time for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tandem.errors import DeadlineExceeded
+from tandem.scheduling.base import Item
+from tandem.scheduling.device import Device
+from tandem.scheduling.window import Window
+from tandem.types import Priority
+
+# Of what the devices should do until then, how much is counted on. 0.8 gives up too much between bursts, and without
+# the time of the last batch nothing less than 0.7 keeps a full queue from being served late to the last text.
+_MARGIN = 0.9
+# How far from the longest one that may be given up is looked for.
+_LOOK_AHEAD = 32
+
+
+def shed(window: Window, devices: Sequence[Device], now: float) -> None:
+    """Give up the longest texts of ``window`` until those that have a deadline can be done before the last of them is
+    due, its own batch included. Texts without one come after them."""
+    if not window.due_tokens:
+        return
+    serving = [device for device in devices if device.serves]
+    rate = sum(device.rate for device in serving)
+    last_s = min((device.cost.for_tokens(device.most_tokens) for device in serving), default=0.0)
+    room = (window.last_due_s - now - last_s) * rate * _MARGIN - sum(device.running_tokens for device in serving)
+    # A text that is alone is tried: a prediction may be wrong.
+    while window.due_tokens > room and len(window) > 1:
+        item = next(filter(_may_go, window.longest(_LOOK_AHEAD)), None)
+        if item is None:
+            return
+        window.remove(item)
+        item.group.fail(DeadlineExceeded("overloaded: the request's deadline would pass before it could be computed"))
+
+
+def _may_go(item: Item) -> bool:
+    group = item.group
+    return group.pending == 1 and group.deadline_s is not None and group.priority is not Priority.CRITICAL
