@@ -128,3 +128,4 @@ def _tell_host(host: HostProfile) -> None:
     print(
         f"                 {1e6 * host.hand_s:.0f} us a batch between threads; load generator {1e6 * host.client_s:.0f}"
     )
+    print(f"                 batches take {host.drag:.3f} times as long beside it")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from tandem.bench.load import LoadJob, LoadResult, run_load, write_bodies
 from tandem.bench.processes import HOST, Server, tandem_server
@@ -12,9 +14,14 @@ from tandem.bench.texts import cutter, english_mix, questions
 from tandem.config import Settings
 from tandem.errors import JobError
 from tandem.models.loaded import LoadedModel
+from tandem.simulation.base import Workload
+from tandem.simulation.driver import Options, simulate
+from tandem.simulation.fleet import Member
 from tandem.simulation.profile import DeviceProfile, HostProfile, Shape
 
 MANY = 32
+CROWD = 64
+_CROWD_REQUESTS, _HALVINGS, _ROUNDS = 2000, 10, 4
 # A thread that wakes while all cores are busy, and may not go first, waits for the next tick: half of 4 ms on average,
 # by the 250 Hz of most Linux distributions. It is not measured.
 _WAKE_S = 0.002
@@ -42,8 +49,9 @@ def start_server(settings: Settings, work: Path) -> Server:
 def measure_host(
     settings: Settings, model: LoadedModel, profile: DeviceProfile, work: Path, seconds: float, data: Path | None
 ) -> HostProfile:
-    """Three loads on a server of its own. One caller: each request is a batch. Many: a batch serves many requests. What
-    a request and what a batch costs follows from both; and what a token does, from one caller with longer texts."""
+    """Loads on a server of its own. One caller: each request is a batch. Many: a batch serves many requests. What a
+    request and what a batch costs follows from both; and what a token does, from one caller with longer texts. Then
+    crowds, for what nothing else explains."""
     short, long = questions(data).texts, english_mix(data, cutter(model.folder.path)).texts
     with start_server(settings, work) as server:
         jobs = []
@@ -56,9 +64,36 @@ def measure_host(
         alone = spend(server, jobs[0])
         many = spend(server, msgspec.structs.replace(jobs[0], connections=MANY))
         longer = spend(server, jobs[1])
+        crowds = [_best(server, msgspec.structs.replace(job, connections=CROWD)) for job in jobs]
     few, more = (_mean_tokens(model, texts, each) for texts, each in ((short, alone), (long, longer)))
     token_s = max(0.0, (longer.host_s - alone.host_s) / max(1.0, more - few))
-    return host_profile(profile, alone, many, token_s, few)
+    host = host_profile(profile, alone, many, token_s, few)
+    pairs = [(best, _lengths(model, texts)) for best, texts in ((crowds[0], short), (crowds[1], long))]
+    return msgspec.structs.replace(host, drag=round(drag_of(profile, host, pairs), 4))
+
+
+def drag_of(profile: DeviceProfile, host: HostProfile, crowds: Sequence[tuple[LoadResult, list[int]]]) -> float:
+    """How much longer batches must take for the simulation to answer as many requests a second as the server did, in
+    closed loops of ``CROWD`` callers over texts of those lengths: the mean over the loads, at least 1."""
+    found = []
+    for result, lengths in crowds:
+        own = msgspec.structs.replace(host, client_s=result.client_cpu_s / result.ok)
+        low, high = 0.5, 2.0
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            dragged = msgspec.structs.replace(own, drag=middle)
+            faster = simulated_rate(profile, dragged, lengths) > result.rate
+            low, high = (middle, high) if faster else (low, middle)
+        found.append((low + high) / 2)
+    return max(1.0, sum(found) / len(found))
+
+
+def simulated_rate(profile: DeviceProfile, host: HostProfile, lengths: list[int]) -> float:
+    """Requests a second in a closed loop of ``CROWD`` callers."""
+    workload = Workload(np.zeros(_CROWD_REQUESTS), np.resize(lengths, _CROWD_REQUESTS), "a closed loop")
+    fleet = [Member(profile.name, profile)]
+    run = simulate(fleet, workload, Options(host=host, client=True, callers=CROWD, max_queue_s=0.0))
+    return _CROWD_REQUESTS / run.ended_s
 
 
 def host_profile(profile: DeviceProfile, alone: Spent, many: Spent, token_s: float, tokens: float) -> HostProfile:
@@ -109,10 +144,19 @@ def metric(server: Server, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.partition("{")[0].partition(" ")[0] == name)
 
 
+def _best(server: Server, job: LoadJob) -> LoadResult:
+    """Of several runs: others on the machine only ever take away."""
+    return max((spend(server, job).result for _ in range(_ROUNDS)), key=lambda result: result.rate)
+
+
+def _lengths(model: LoadedModel, texts: list[str]) -> list[int]:
+    return [len(ids) for ids in model.tokenizer.encode(texts, truncate=True).ids]
+
+
 def _mean_tokens(model: LoadedModel, texts: list[str], load: Spent) -> float:
     """Of the texts that a load asked for: in turn, and from the start again."""
     asked = texts[: load.result.ok]
-    return sum(map(len, model.tokenizer.encode(asked, truncate=True).ids)) / len(asked)
+    return sum(_lengths(model, asked)) / len(asked)
 
 
 def _question_s(profile: DeviceProfile) -> float:

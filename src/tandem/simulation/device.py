@@ -12,7 +12,7 @@ from tandem.batching.packing import arrange
 from tandem.scheduling.base import Batch, packing_of
 from tandem.scheduling.device import Device
 from tandem.simulation.cores import Cores, Run
-from tandem.simulation.profile import DeviceProfile
+from tandem.simulation.profile import DeviceProfile, HostProfile
 from tandem.types import Outcome, Packing
 
 _DRAWN = 4096
@@ -45,9 +45,11 @@ class Started:
 
 class SimulatedDevice:
     """Runs batches as a worker with ``profile.slots`` threads does. ``seed`` decides how each batch's time scatters;
-    None takes the mean."""
+    None takes the mean. A device that shares its cores with the server is dragged down by it: ``host`` says how."""
 
-    def __init__(self, device: Device, profile: DeviceProfile, cores: Cores, seed: list[int] | None) -> None:
+    def __init__(
+        self, device: Device, profile: DeviceProfile, cores: Cores, seed: list[int] | None, host: HostProfile | None
+    ) -> None:
         self.device = device
         self.profile = profile
         self.cores = cores
@@ -57,7 +59,7 @@ class SimulatedDevice:
         self._shapes: list[tuple[int, int] | None] = [None] * profile.slots
         self._ended_s = [0.0] * profile.slots
         self._factors = _factors(profile, seed)
-        self._hand_s = profile.host.hand_s if profile.host else 0.0
+        self._hand_s, self._drag = (host.hand_s, host.drag) if host and profile.cores else (0.0, 1.0)
 
     def submit(self, batch: Batch, now: float) -> None:
         if self._free:
@@ -100,7 +102,7 @@ class SimulatedDevice:
         if self._shapes[slot] != (rows, width) or now - self._ended_s[slot] > _COLD_S:
             self._shapes[slot] = (rows, width)
             seconds += self.profile.cold_s
-        self.cores.start(Run(seconds * next(self._factors) + self._hand_s, started), now)
+        self.cores.start(Run(seconds * self._drag * next(self._factors) + self._hand_s, started), now)
 
     def _layout(self, batch: Batch, lengths: list[int], tokens: int) -> tuple[int, int]:
         packing = packing_of(self.profile.packing, batch.output)

@@ -12,6 +12,7 @@ from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, cast
+from zlib import crc32
 
 import msgspec
 import numpy as np
@@ -38,7 +39,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """``latency_objective_s``: what the scheduler is told to keep to, 0 for nothing. ``timeout_s``: the requests' own
     deadline, 0 for none. ``max_queue_s``: the predicted wait from which on a request is refused, 0 for none.
     ``host``: what the server itself costs, None leaves it out. ``client``: the callers run on the server's cores and
-    cost what the host's profile says. ``scatter`` off: each batch takes its mean time."""
+    cost what the host's profile says. ``callers``: so many send their next request when the last is answered, whatever
+    the workload's times; 0 for an open loop. ``scatter`` off: each batch takes its mean time."""
 
     dispatcher: str = "earliest_finish"
     policy: str = "memory_aware"
@@ -47,6 +49,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     max_queue_s: float = 30.0
     host: HostProfile | None = None
     client: bool = False
+    callers: int = 0
     scatter: bool = True
     seed: int = 0
 
@@ -114,23 +117,23 @@ class Driver:
         self._server, self._client = Serial(wake_s), Serial(wake_s)
         self._cores: list[Cores] = []
         self._home = self._build(fleet, devices)
-        self._times: list[float] = workload.times_s.tolist()
+        self._callers = options.callers
+        self._times: list[float] = [0.0] * min(len(workload), self._callers) or workload.times_s.tolist()
         self._lengths: list[int] = workload.lengths.tolist()
         self._texts: dict[int, TokenIds] = {}
         self._answered: list[Ticket] = []
         self._deadlines: deque[Item] = deque()
-        self._finished = np.full(len(self._times), np.nan)
-        self._waits = np.full(len(self._times), np.nan)
+        self._finished = np.full(len(workload), np.nan)
+        self._waits = np.full(len(workload), np.nan)
         self._refused = 0
         self._timer_s = math.inf
         self._due = False
 
     def run(self) -> Run:
         """All requests, to the last one's end."""
-        times, cores, count, arrived = self._times, self._cores, len(self._times), 0
-        ended_s = 0.0
+        times, cores, arrived, ended_s = self._times, self._cores, 0, 0.0
         while True:
-            now = times[arrived] if arrived < count else math.inf
+            now = times[arrived] if arrived < len(times) else math.inf
             soonest: Cores | None = None
             for some in cores:
                 if some.next_s < now:
@@ -142,7 +145,7 @@ class Driver:
             elif soonest is not None:
                 self._ended(soonest, now)
                 ended_s = now
-            elif arrived < count:
+            elif arrived < len(times):
                 self._arrive(arrived, now)
                 arrived += 1
             else:
@@ -153,12 +156,13 @@ class Driver:
         its own with them, else cores that nobody else uses."""
         serials = (self._server, self._client)
         home: Cores | None = None
-        for index, (member, device) in enumerate(zip(fleet, devices, strict=True)):
+        for member, device in zip(fleet, devices, strict=True):
             shares = home is None and self._host is not None and member.profile.cores > 0
             cores = Cores(member.profile, serials if shares else ())
             home = cores if shares else home
-            seed = [self._options.seed, 4, index] if self._options.scatter else None
-            self._devices[member.id] = SimulatedDevice(device, member.profile, cores, seed)
+            # By name: a device scatters alike whatever stands beside it, or fleets could not be compared.
+            seed = [self._options.seed, 4, crc32(member.id.encode())] if self._options.scatter else None
+            self._devices[member.id] = SimulatedDevice(device, member.profile, cores, seed, self._host)
             self._cores.append(cores)
         if home is None:
             home = Cores(None, serials)
@@ -250,7 +254,7 @@ class Driver:
         self._answered.clear()
         for ticket in answered:
             if self._host is None:
-                self._finished[ticket.index] = now
+                self._finish(ticket.index, now)
             else:
                 self._home.put(self._server, self._host.answer_s, (self._sent_back, ticket.index), now)
 
@@ -262,6 +266,8 @@ class Driver:
 
     def _finish(self, index: int, now: float) -> None:
         self._finished[index] = now
+        if self._callers and len(self._times) < len(self._lengths):
+            self._times.append(now)
 
     def _result(self, ended_s: float) -> Run:
         finished = self._finished

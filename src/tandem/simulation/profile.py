@@ -21,7 +21,9 @@ class HostProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What the server does beside the model, in its event loop's thread, CPU seconds: ``request_s`` from the first byte
     to the queue, ``answer_s`` from the row to the last byte, ``token_s`` more of the first a token, ``batch_s`` a
     batch. ``hand_s``: from one thread to another and back, asleep. ``wake_s``: the most that a thread waits for a core
-    when it wakes and all are busy. ``client_s``: a load generator's own, a request."""
+    when it wakes and all are busy. ``drag``: how much longer batches take on cores that are shared with it than by
+    themselves, turns on the cores not counted: their caches are shared too. ``client_s``: a load generator's own, a
+    request."""
 
     request_s: float
     answer_s: float
@@ -29,6 +31,7 @@ class HostProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     batch_s: float = 0.0
     hand_s: float = 0.0
     wake_s: float = 0.0
+    drag: float = 1.0
     client_s: float = 0.0
 
     def __post_init__(self) -> None:

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 
 from tandem.bench.load import Latency, LoadResult
 from tandem.cli.main import main
-from tandem.cli.profile_host import Spent, host_profile
+from tandem.cli.profile_host import Spent, drag_of, host_profile, simulated_rate
 from tandem.cli.simulate_validate import Compared, Figures, Round, table
 from tandem.simulation.profile import load_profile
 
@@ -87,6 +88,15 @@ def test_what_a_request_and_what_a_batch_costs_follow_from_two_loads() -> None:
     assert host.batch_s == pytest.approx(400e-6)
     assert host.client_s == pytest.approx(30e-6)
     assert 0 < host.hand_s < 0.01
+
+
+def test_a_server_that_does_less_than_simulated_is_dragged() -> None:
+    device = load_profile("cpu", "minilm")
+    assert device.host is not None
+    plain = msgspec.structs.replace(device.host, drag=1.0, client_s=0.0)
+    expected = simulated_rate(device, msgspec.structs.replace(plain, drag=1.2), [12])
+    measured = LoadResult(1000, {}, "", 1000 / expected, result().latency, 0.0, 0.0)
+    assert drag_of(device, plain, [(measured, [12])]) == pytest.approx(1.2, abs=0.02)
 
 
 def test_the_comparison_says_what_is_off() -> None:

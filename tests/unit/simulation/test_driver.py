@@ -55,6 +55,18 @@ def test_a_text_that_comes_while_the_server_writes_is_not_forgotten() -> None:
     assert run.finished_s[1] == pytest.approx(0.0001 + 0.002 + 0.01 + 0.0001 + 0.002 + 0.01)
 
 
+def test_callers_send_the_next_request_when_the_last_is_answered() -> None:
+    run = simulate(fleet(SLOW), requests([0.0] * 6, [20] * 6), Options(callers=1))
+    assert run.finished_s.tolist() == pytest.approx([0.002 * turn for turn in range(1, 7)])
+
+
+def test_a_server_on_the_same_cores_drags_batches() -> None:
+    dragging = HostProfile(request_s=0.0, answer_s=0.0, drag=1.5)
+    for cores, wanted_s in ((0, 2e-3), (4, 3e-3)):
+        run = simulate(fleet(profile(cores=cores)), requests([0.0], [20]), Options(host=dragging))
+        assert run.finished_s[0] == pytest.approx(wanted_s)
+
+
 def test_slots_side_by_side_have_the_speed_that_was_measured() -> None:
     two = profile(slots=2, speeds=(1.0, 0.5))
     run = simulate(fleet(two), requests([0.0, 0.0], [500, 500]), Options(policy="fixed", latency_objective_s=0.0))
