@@ -77,10 +77,12 @@ class Hit(msgspec.Struct, frozen=True):
 
 
 class Lookup(msgspec.Struct, frozen=True):
-    """An answer. ``hits`` reach ``threshold``, the best first; None: nothing may be served yet.
+    """An answer. ``hits`` are the nearest first.
 
-    Of a verified look-up: with ``audit`` the caller is asked to compute the true answer as well, to compare, and to
-    report by ``lookup_id``; ``candidate`` is what to compare with where nothing is served. It keeps no promise.
+    ``threshold`` is what they reach: a cosine, or, verified, an estimated probability of being right, which is None
+    while nothing may be served. Of a verified look-up: with ``audit`` the caller is asked to compute the true answer as
+    well, to compare, and to report by ``lookup_id``; ``candidate`` is what to compare with where nothing is served. It
+    keeps no promise.
     """
 
     hits: list[Hit]

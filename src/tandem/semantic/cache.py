@@ -26,6 +26,7 @@ from tandem.semantic.base import (
 from tandem.semantic.records import Deleted, Labelled, NoRecorder, Record, Recorder, Stored
 from tandem.semantic.restore import restore
 from tandem.semantic.shelves import Shelves
+from tandem.semantic.signals import signals
 from tandem.semantic.space import Entry, Found, Space, cost, hit
 from tandem.vectors.base import Index
 from tandem.verification import Promise
@@ -94,27 +95,33 @@ class SemanticCache:
         self._count(space, found)
         return Lookup([hit(one, now) for one in found], threshold)
 
-    def lookup_verified(self, namespace: Namespace, vector: Vector, promise: Promise, k: int = 1) -> Lookup:
-        """The ``k`` nearest entries at the loosest cosine that is proven to keep ``promise``; see ``Guard``.
+    def lookup_verified(
+        self, namespace: Namespace, vector: Vector, promise: Promise, k: int = 1, text: str | None = None
+    ) -> Lookup:
+        """Those of the ``k`` nearest entries that are proven to keep ``promise``; see ``Warden``.
 
-        The promise is about the first hit, the one that a caller serves. Raises InvalidInput.
+        The promise is about the first hit, the one that a caller serves. With ``text``, what was asked, and entries
+        that were stored with theirs, more can be served. Raises InvalidInput, PayloadTooLarge.
         """
+        checks.text(text, self._options)
         now = self._clock.now()
         space, unit = self._enter(namespace, vector, k, now)
         if space is None:
             return Lookup([], None)
         guard = space.verdicts.guard(promise)
-        # Before the score is known, or the labels would be no fair sample.
+        # Before anything is known of the answer, or the labels would be no fair sample.
         audit = guard.audit()
         found = space.nearest(unit, k, now)
-        served = [one for one in found if guard.serves(one[1])]
+        evidence = [signals(space.words, text, entry.text, cosine) for entry, cosine in found]
+        # Labels are about the nearest. Where that is not good enough, a farther one that looks better is not proven.
+        served = [one for one, known in zip(found, evidence, strict=True) if guard.serves(known)]
+        served = served if served[:1] == found[:1] else []
         self._count(space, served)
-        threshold = guard.threshold()
         hits = [hit(one, now) for one in served]
         if not audit or not found:
-            return Lookup(hits, threshold)
-        lookup_id = space.verdicts.ask(promise, found[0][1], bool(served))
-        return Lookup(hits, threshold, lookup_id, True, None if hits else hit(found[0], now))
+            return Lookup(hits, guard.threshold())
+        lookup_id = space.verdicts.ask(promise, evidence[0], bool(served))
+        return Lookup(hits, guard.threshold(), lookup_id, True, None if hits else hit(found[0], now))
 
     def feedback(self, namespace: Namespace, about: str, right: bool) -> bool:
         """Whether an answer was right. ``about`` is the id of an audited look-up, or of an entry.

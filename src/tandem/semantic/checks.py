@@ -30,14 +30,19 @@ def item(given: Item, options: SemanticOptions) -> None:
         raise PayloadTooLarge(
             f"payload has {size:,} bytes, over the limit of {options.max_payload_bytes:,}", param="payload"
         )
-    if given.text is not None and len(given.text.encode("utf-8", "surrogatepass")) > options.max_text_bytes:
-        raise PayloadTooLarge(f"text is over the limit of {options.max_text_bytes:,} bytes", param="text")
+    text(given.text, options)
     if given.id is not None:
         _name(given.id, "id")
     if given.ttl_s is not None and not 0 < given.ttl_s <= options.max_ttl_s:
         raise InvalidInput(
             f"ttl_s must be over 0 and at most {options.max_ttl_s:.0f}, got {given.ttl_s}", param="ttl_s"
         )
+
+
+def text(given: str | None, options: SemanticOptions) -> None:
+    """Raises PayloadTooLarge."""
+    if given is not None and len(given.encode("utf-8", "surrogatepass")) > options.max_text_bytes:
+        raise PayloadTooLarge(f"text is over the limit of {options.max_text_bytes:,} bytes", param="text")
 
 
 def vector(given: Vector, dims: int | None, options: SemanticOptions) -> Vector:

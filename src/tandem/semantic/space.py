@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from tandem.semantic.base import Hit, Namespace, NamespaceStatistics, Vector
+from tandem.semantic.signals import Words
 from tandem.semantic.verdicts import Verdicts
 from tandem.types import Rows
 from tandem.vectors.base import NOTHING, Index
@@ -51,6 +52,7 @@ class Space:
         self.namespace = namespace
         self.index = index
         self.verdicts = verdicts
+        self.words = Words()
         self._bytes = 0
         self._lookups = 0
         self._lookup_hits = 0
@@ -79,6 +81,8 @@ class Space:
         for entry in entries:
             self._entries[entry.serial] = entry
             self._serials[entry.id] = entry.serial
+            if entry.text is not None:
+                self.words.add(entry.text)
             self._bytes += cost(entry, self.index.dims)
             if entry.expires_s < np.inf:
                 heapq.heappush(self._expiries, (entry.expires_s, entry.serial))

@@ -8,14 +8,14 @@ import msgspec
 
 from tandem.errors import InvalidInput
 from tandem.semantic.base import PromiseReport, SemanticOptions
-from tandem.verification import Guard, Promise
+from tandem.verification import FeatureLearner, Features, Promise, Warden
 
 
 class Pending(msgspec.Struct, frozen=True):
     """An audited look-up: the truth about it will be a label of ``promise``."""
 
     promise: Promise
-    score: float
+    evidence: Features
     served: bool
 
 
@@ -23,7 +23,7 @@ class Label(msgspec.Struct, frozen=True):
     """What an audit found. ``rang`` when it rang the alarm, so that all labels before it are void."""
 
     promise: Promise
-    score: float
+    evidence: Features
     right: bool
     rang: bool
 
@@ -36,7 +36,7 @@ class Verdicts:
         self._name = name
         self._epoch = epoch
         self._options = options
-        self._guards: dict[Promise, Guard] = {}
+        self._guards: dict[Promise, Warden[Features]] = {}
         self._pending: OrderedDict[str, Pending] = OrderedDict()
         self._asked = 0
         self.right = 0
@@ -45,7 +45,7 @@ class Verdicts:
     def __len__(self) -> int:
         return len(self._guards)
 
-    def guard(self, promise: Promise) -> Guard:
+    def guard(self, promise: Promise) -> Warden[Features]:
         """Raises InvalidInput when the namespace has as many promises as it may."""
         found = self._guards.get(promise)
         if found is None:
@@ -56,14 +56,16 @@ class Verdicts:
                     "each must learn from feedback of its own",
                     param="max_error",
                 )
-            found = self._guards[promise] = Guard(promise, self._options.guard, f"semantic cache, {self._name}")
+            learner = FeatureLearner(promise, self._options.guard.learner)
+            found = Warden(learner, self._options.guard, f"semantic cache, {self._name}")
+            self._guards[promise] = found
         return found
 
-    def ask(self, promise: Promise, score: float, served: bool) -> str:
+    def ask(self, promise: Promise, evidence: Features, served: bool) -> str:
         """A look-up that is audited; returns the id by which its feedback comes."""
         self._asked += 1
         lookup_id = f"audit-{self._epoch}-{self._asked}"
-        self._pending[lookup_id] = Pending(promise, score, served)
+        self._pending[lookup_id] = Pending(promise, evidence, served)
         if len(self._pending) > self._options.max_pending:
             self._pending.popitem(last=False)
         return lookup_id
@@ -73,8 +75,8 @@ class Verdicts:
         pending = self._pending.pop(lookup_id, None)
         if pending is None:
             return None
-        rang = self.guard(pending.promise).observe(pending.score, right, pending.served)
-        return Label(pending.promise, pending.score, right, rang)
+        rang = self.guard(pending.promise).observe(pending.evidence, right, pending.served)
+        return Label(pending.promise, pending.evidence, right, rang)
 
     def volunteer(self, right: bool) -> None:
         """Feedback that nobody asked for. It is counted and teaches nothing: complaints are no fair sample."""
@@ -87,7 +89,7 @@ class Verdicts:
         """A label from before a restart. Beyond the limit of promises it is left out."""
         if label.promise in self._guards or len(self._guards) < self._options.max_promises:
             guard = self.guard(label.promise)
-            guard.restore(label.score, label.right)
+            guard.restore(label.evidence, label.right)
             if label.rang:
                 guard.forget()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol, TypeVar
+
 import msgspec
 
 from tandem.errors import ConfigError
@@ -30,7 +32,8 @@ class Promise(msgspec.Struct, frozen=True):
 
 
 class LearnerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """``window`` labels are kept, the latest; the threshold is learned anew after every ``relearn_every`` of them."""
+    """``window`` labels are kept, the latest; the threshold is learned anew after ``relearn_every`` of them, or after a
+    twentieth more than there are, whichever is later."""
 
     window: int = 10_000
     relearn_every: int = 25
@@ -58,6 +61,39 @@ class GuardOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
         if not 0 < self.false_alarm < 1:
             raise ConfigError(f"false_alarm must lie between 0 and 1, both excluded; got {self.false_alarm}")
+
+
+E_contra = TypeVar("E_contra", contravariant=True)
+
+
+class Learner(Protocol[E_contra]):
+    """Learns from labels what may be served. ``E`` is what is known of an answer before the truth: a score, signals."""
+
+    promise: Promise
+
+    def __len__(self) -> int:
+        """Labels at hand."""
+        ...
+
+    def observe(self, evidence: E_contra, right: bool) -> None:
+        """A label. Raises ValueError for evidence that is not finite."""
+        ...
+
+    def serves(self, evidence: E_contra) -> bool:
+        """Whether an answer with this evidence keeps the promise."""
+        ...
+
+    def threshold(self) -> float | None:
+        """The least score that is served; None: serve nothing."""
+        ...
+
+    def forget(self) -> None:
+        """Drop all labels, and with them the threshold."""
+        ...
+
+    def report(self) -> Report:
+        """What was known when it last learned."""
+        ...
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from typing import Generic, TypeVar
 
 import msgspec
 import numpy as np
 
 from tandem.verification.alarm import Alarm
-from tandem.verification.base import GuardOptions, Promise, Report
+from tandem.verification.base import GuardOptions, Learner, Promise, Report
 from tandem.verification.learner import ThresholdLearner
+
+E = TypeVar("E")
 
 log = logging.getLogger("tandem.verification")
 
@@ -27,24 +30,25 @@ class GuardReport(msgspec.Struct, frozen=True):
     words: str
 
 
-class Guard:
+class Warden(Generic[E]):
     """Learner, audits and alarm of one promise.
 
-    The order of a look-up: ``audit()`` *before* the score is known; ``serves(score)``; and if it was an audit, once
-    the truth is out, ``observe(score, right)``. Labels of other look-ups are not wanted: whoever reports what he found
-    wrong, and not what was right, is no fair sample.
+    The order of a look-up: ``audit()`` *before* the evidence is known; ``serves(evidence)``; and if it was an audit,
+    once the truth is out, ``observe(evidence, right)``. Labels of other look-ups are not wanted: whoever reports what
+    he found wrong, and not what was right, is no fair sample.
 
     When the alarm rings, the labels that gave the threshold are of a world that is gone. They are dropped, nothing is
     served, and every look-up is an audit until fresh labels prove a threshold.
     """
 
-    def __init__(self, promise: Promise, options: GuardOptions | None = None, name: str = "") -> None:
-        self.promise = promise
-        self._options = options or GuardOptions()
+    def __init__(self, learner: Learner[E], options: GuardOptions, name: str = "") -> None:
+        """``name`` is for the log."""
+        self.promise = learner.promise
+        self._options = options
         self._name = name
-        self._learner = ThresholdLearner(promise, self._options.learner)
+        self._learner = learner
         self._alarm = self._new_alarm()
-        self._chance = np.random.default_rng(self._options.seed)
+        self._chance = np.random.default_rng(options.seed)
         self._alarms = 0
 
     def audit(self) -> bool:
@@ -54,24 +58,23 @@ class Guard:
             return True
         return bool(self._chance.random() < self._options.audit_share)
 
-    def serves(self, score: float) -> bool:
-        """Whether an answer with this score keeps the promise."""
-        threshold = self._learner.threshold()
-        return threshold is not None and score >= threshold
+    def serves(self, evidence: E) -> bool:
+        """Whether an answer with this evidence keeps the promise."""
+        return self._learner.serves(evidence)
 
     def threshold(self) -> float | None:
-        """Serve what scores at or above it; None: serve nothing."""
+        """The least score that is served; None: serve nothing."""
         return self._learner.threshold()
 
-    def restore(self, score: float, right: bool) -> None:
+    def restore(self, evidence: E, right: bool) -> None:
         """A label from before a restart: to learn from, not for the alarm, which begins anew."""
-        self._learner.observe(score, right)
+        self._learner.observe(evidence, right)
 
-    def observe(self, score: float, right: bool, served: bool | None = None) -> bool:
+    def observe(self, evidence: E, right: bool, served: bool | None = None) -> bool:
         """The truth about an audited look-up. ``served`` says whether it was over the threshold when it was looked up;
-        None means as it is now. True when this rings the alarm. Raises ValueError for a score that is not finite."""
-        was_served = self.serves(score) if served is None else served
-        self._learner.observe(score, right)
+        None means as it is now. True when this rings the alarm. Raises ValueError for evidence that is not finite."""
+        was_served = self.serves(evidence) if served is None else served
+        self._learner.observe(evidence, right)
         rings = was_served and self._alarm.observe(not right)
         if rings:
             self._alarms += 1
@@ -102,3 +105,11 @@ class Guard:
 
     def _new_alarm(self) -> Alarm:
         return Alarm(self.promise.max_error, self._options.false_alarm)
+
+
+class Guard(Warden[float]):
+    """A warden of plain scores, the higher the surer."""
+
+    def __init__(self, promise: Promise, options: GuardOptions | None = None, name: str = "") -> None:
+        chosen = options or GuardOptions()
+        super().__init__(ThresholdLearner(promise, chosen.learner), chosen, name)

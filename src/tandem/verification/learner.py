@@ -22,6 +22,7 @@ drawn ranks keeps its level only nearly.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import msgspec
@@ -35,6 +36,8 @@ from tandem.verification.base import LearnerOptions, Promise, Report
 _STEP = 1.1
 _START_STEP = 4
 _STARTS = 4
+# Beyond 500 labels, a twentieth more of them is waited for: learning from all of them is no work for every 25th.
+_RELEARN_PART = 20
 
 
 class Learned(msgspec.Struct, frozen=True):
@@ -100,23 +103,23 @@ class ThresholdLearner:
     def __len__(self) -> int:
         return len(self._scores)
 
-    def observe(self, score: float, right: bool) -> None:
+    def observe(self, evidence: float, right: bool) -> None:
         """A label. To be a fair sample, whether it is asked for must not depend on its score.
 
         Raises ValueError for a score that is not finite.
         """
-        if not np.isfinite(score):
-            raise ValueError(f"a score must be finite, got {score}")
-        self._scores.append(float(score))
+        if not np.isfinite(evidence):
+            raise ValueError(f"a score must be finite, got {evidence}")
+        self._scores.append(float(evidence))
         self._wrong.append(not right)
         self._unlearned += 1
-        if self._unlearned >= self._options.relearn_every:
+        if is_due(self._unlearned, len(self), self._options):
             self.relearn()
 
     def relearn(self) -> None:
         """Learn from the labels as they are now."""
         self._unlearned = 0
-        self._learned = learn(*self._labels(), self.promise)
+        self._learned = learn(np.array(self._scores, np.float64), np.array(self._wrong, np.bool_), self.promise)
 
     def forget(self) -> None:
         """Drop all labels, and with them the threshold."""
@@ -129,27 +132,35 @@ class ThresholdLearner:
         """Serve what scores at or above it; None: serve nothing."""
         return None if self._learned is None else self._learned.threshold
 
+    def serves(self, evidence: float) -> bool:
+        """Whether an answer with this score keeps the promise."""
+        return self._learned is not None and evidence >= self._learned.threshold
+
     def report(self) -> Report:
-        """What is known now, with the bound computed anew from the labels at hand."""
-        threshold = self.threshold()
-        if threshold is None:
-            return Report(len(self), None, 0, 0, 1.0, self._why_nothing())
-        scores, wrong = self._labels()
-        served = scores >= threshold
-        count, bad = int(served.sum()), int(wrong[served].sum())
-        bound = binomial.upper_bound(bad, count, self.promise.confidence)
-        words = (
-            f"serves at {threshold:.4f} and above: {bad} of {count} labels there were wrong, "
-            f"so at most {bound:.2%} are, with {self.promise.confidence:.0%} confidence"
-        )
-        return Report(len(self), threshold, count, bad, bound, words)
+        """What was known when it last learned."""
+        return describe(self.promise, len(self), self.threshold(), self._learned)
 
-    def _labels(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        return np.array(self._scores, np.float64), np.array(self._wrong, np.bool_)
 
-    def _why_nothing(self) -> str:
-        least = binomial.least_n(self.promise.max_error, self.promise.delta / _STARTS) + 1
-        goal = f"at most {self.promise.max_error:.2%} wrong with {self.promise.confidence:.0%} confidence"
-        if len(self) < least:
-            return f"serves nothing: {goal} takes {least} labels at the least, {len(self)} are there"
-        return f"serves nothing: no threshold is proven to keep {goal} by the {len(self)} labels that are there"
+def is_due(unlearned: int, labels: int, options: LearnerOptions) -> bool:
+    """Whether to learn anew: by the count of labels alone, so that what they say does not choose the moment."""
+    return unlearned >= max(options.relearn_every, labels // _RELEARN_PART)
+
+
+def describe(
+    promise: Promise, labels: int, threshold: float | None, learned: Learned | None, labels_a_proof: float = 1.0
+) -> Report:
+    """A learner in words. ``labels_a_proof`` labels are taken for each that proves."""
+    goal = f"at most {promise.max_error:.2%} wrong with {promise.confidence:.0%} confidence"
+    if learned is None:
+        least = math.ceil((binomial.least_n(promise.max_error, promise.delta / _STARTS) + 1) * labels_a_proof)
+        if labels < least:
+            words = f"serves nothing: {goal} takes {least} labels at the least, {labels} are there"
+        else:
+            words = f"serves nothing: no threshold is proven to keep {goal} by the {labels} labels that are there"
+        return Report(labels, None, 0, 0, 1.0, words)
+    bound = binomial.upper_bound(learned.wrong, learned.served, promise.confidence)
+    words = (
+        f"serves at {threshold:.4f} and above: {learned.wrong} of {learned.served} labels there were wrong, "
+        f"so at most {bound:.2%} are, with {promise.confidence:.0%} confidence"
+    )
+    return Report(labels, threshold, learned.served, learned.wrong, bound, words)

@@ -1,0 +1,168 @@
+"""The semantic cache on streams of unique requests: hits, and what a hit saves.
+
+Run from the repository: ``python -m bench.semantic_cache --set banking77``. Real texts and their real vectors, each
+text once, in a shuffled order: it is looked up at a cosine, then stored. ``found`` is the share that has a hit in the
+cache (its default index, rows as int8), ``brute force`` the share that has an earlier one in float32.
+
+Latency: an answer takes ``--answer-ms``, which is added and not waited for; all else is measured, one request at a
+time: embedding the text, looking up, storing on a miss. It could mislead in that nobody else uses the machine, and that
+a cache with more in it finds more.
+
+Fails when the cache finds fewer than brute force - 1 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem import Embedder
+from tandem.bench.conditions import conditions
+from tandem.bench.texts import data_folder
+from tandem.clock import SystemClock
+from tandem.semantic import Item, Namespace, SemanticCache, SemanticOptions
+from tandem.types import Rows
+from tandem.vectors import IndexOptions, best_index
+
+SPACE = Namespace("bench", "answers")
+_BLOCK = 512
+
+
+def texts_of(name: str, data: Path) -> list[str]:
+    """The distinct texts of a data set, in the order of its file."""
+    if name == "banking77":
+        with open(data / "banking77" / "train.csv", newline="", encoding="utf-8") as file:
+            return list(dict.fromkeys(row["text"] for row in csv.DictReader(file)))
+    if name == "clinc150":
+        parts = json.loads((data / "clinc150" / "train_val.json").read_text(encoding="utf-8"))
+        return list(dict.fromkeys(text for part in parts.values() for text, _ in part))
+    return list(dict.fromkeys(text for _, *pair in question_pairs(data) for text in pair))
+
+
+def question_pairs(data: Path) -> list[tuple[bool, str, str]]:
+    """Of qqp: whether two questions were judged to mean the same, and both."""
+    with gzip.open(data / "qqp" / "qqp_tune.tsv.gz", "rt", encoding="utf-8") as file:
+        next(file)
+        cells = (line.rstrip("\n").split("\t") for line in file)
+        return [(label == "1", first, second) for label, first, second in cells]
+
+
+def vectors_of(name: str, texts: list[str], kept: Path | None) -> Rows:
+    """Unit rows; read from ``kept`` if they are there, else computed, and kept there."""
+    path = kept / f"{name}.npy" if kept else None
+    if path is not None and path.is_file():
+        rows: Rows = np.load(path)
+        if len(rows) != len(texts):
+            raise SystemExit(f"{path} has {len(rows)} rows for {len(texts)} texts; remove it")
+    else:
+        with Embedder() as embedder:
+            rows = np.asarray(embedder.embed(texts), np.float32)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, rows)
+    return np.ascontiguousarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
+def new_cache(budget_bytes: int = 1 << 31) -> SemanticCache:
+    options = SemanticOptions(budget_bytes=budget_bytes)
+    return SemanticCache(options, lambda dims: best_index(IndexOptions(dims=dims)), SystemClock())
+
+
+def found_by_cache(rows: Rows, threshold: float) -> NDArray[np.bool_]:
+    """Of each row, whether it has a hit among those before it."""
+    cache = new_cache()
+    found = np.zeros(len(rows), np.bool_)
+    for place, row in enumerate(rows):
+        found[place] = bool(cache.lookup(SPACE, row, threshold).hits)
+        cache.store(SPACE, Item(vector=row, payload=b"%d" % place))
+    cache.close()
+    return found
+
+
+def found_by_force(rows: Rows, threshold: float) -> NDArray[np.bool_]:
+    """The same from all cosines, in float32."""
+    found = np.zeros(len(rows), np.bool_)
+    for start in range(0, len(rows), _BLOCK):
+        cosines = rows[start : start + _BLOCK] @ rows[: start + _BLOCK].T
+        earlier = np.arange(cosines.shape[1]) < np.arange(start, start + len(cosines))[:, None]
+        found[start : start + _BLOCK] = ((cosines >= threshold) & earlier).any(1)
+    return found
+
+
+def hits(name: str, rows: Rows, threshold: float) -> bool:
+    by_cache, by_force = found_by_cache(rows, threshold), found_by_force(rows, threshold)
+    share = by_cache.sum() / max(by_force.sum(), 1)
+    print(
+        f"{name:10} {len(rows):6} requests  found {by_cache.mean():7.3%}  brute force {by_force.mean():7.3%}  "
+        f"of what brute force finds {share:7.3%}"
+    )
+    return bool(share >= 0.99)
+
+
+def latency(name: str, texts: list[str], rows: Rows, arguments: argparse.Namespace) -> None:
+    """Of ``--timed`` requests, when the rest of the set is in the cache."""
+    timed = min(arguments.timed, len(texts) // 2)
+    cache = new_cache()
+    for row in rows[:-timed]:
+        cache.store(SPACE, Item(vector=row, payload=b'"an answer"'))
+    answer_s = arguments.answer_ms / 1000
+    spent: dict[bool, list[float]] = {True: [], False: []}
+    with Embedder() as embedder:
+        embedder.embed(texts[:8])
+        for text in texts[-timed:]:
+            started_s = time.perf_counter()
+            row = embedder.embed([text])[0]
+            is_hit = bool(cache.lookup(SPACE, row, arguments.threshold).hits)
+            if not is_hit:
+                cache.store(SPACE, Item(vector=row, payload=b'"an answer"'))
+            spent[is_hit].append(time.perf_counter() - started_s + (0 if is_hit else answer_s))
+    cache.close()
+    on_hit = np.mean(spent[True]) / answer_s - 1
+    of_all = np.mean(spent[True] + spent[False]) / answer_s - 1
+    print(
+        f"{name:10} answer {arguments.answer_ms:g} ms: a hit takes {_ms(spent[True])}, a miss {_ms(spent[False])}; "
+        f"latency on a hit {on_hit:+.1%}, of all requests {of_all:+.1%} at {len(spent[True]) / timed:.1%} hits"
+    )
+
+
+def _ms(times_s: list[float]) -> str:
+    found = np.array(times_s) * 1000
+    return f"{np.median(found):.2f} ms (p99 {np.quantile(found, 0.99):.2f})"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--set", action="append", choices=["banking77", "clinc150", "qqp"], help="all three by default")
+    parser.add_argument("--threshold", type=float, default=0.95)
+    parser.add_argument("--limit", type=int, help="of texts")
+    parser.add_argument("--timed", type=int, default=1000, help="requests whose latency is measured; 0 for none")
+    parser.add_argument("--answer-ms", type=float, default=100.0)
+    parser.add_argument("--vectors", type=Path, help="a folder where vectors are kept from run to run")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    data = data_folder(None)
+    if data is None:
+        raise SystemExit("no data: name the folder in TANDEM_DATA")
+    print("\n".join(conditions({"threshold": f"{arguments.threshold:g}", "seed": str(arguments.seed)}).lines()))
+    good = True
+    for name in arguments.set or ["banking77", "clinc150", "qqp"]:
+        texts = texts_of(name, data)
+        rows = vectors_of(name, texts, arguments.vectors)
+        order = np.random.default_rng(arguments.seed).permutation(len(texts))[: arguments.limit]
+        texts, rows = [texts[place] for place in order], rows[order]
+        good &= hits(name, rows, arguments.threshold)
+        if arguments.timed:
+            latency(name, texts, rows, arguments)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""What is known of a hit before it is served: how near it lies, and how the two texts differ.
+
+Cosine alone can not tell "how do I open an account" from "how do I close an account". Which differences matter depends
+on the questions that are asked, so nothing is decided here: these are signals, and a verified mode learns from feedback
+what they are worth (``verification/features.py``).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.verification import Features
+
+COSINE_ALONE = 6
+"""So many signals are zero where a text is missing."""
+
+_WORD = re.compile(r"\w+")
+# What is compared of a text: a prompt of 64 KB would take milliseconds.
+_MAX_CHARS = 2000
+_BUCKETS = 1 << 14
+
+
+class Words:
+    """In how many texts of a namespace a word occurs, by hash: 64 KB however many words there are, none before the
+    first text. Where two words meet in a bucket, both look more common than they are."""
+
+    def __init__(self) -> None:
+        self._texts = 0
+        self._counts: NDArray[np.uint32] | None = None
+
+    def add(self, text: str) -> None:
+        """Texts that go later stay counted: what is rare changes slowly."""
+        if self._counts is None:
+            self._counts = np.zeros(_BUCKETS, np.uint32)
+        self._texts += 1
+        for bucket in {_bucket(word) for word in _words(text)}:
+            self._counts[bucket] += 1
+
+    def rarity(self, word: str) -> float:
+        """Inverse document frequency, from 0 for a word of every text to 1 for one of none."""
+        count = 0 if self._counts is None else int(self._counts[_bucket(word)])
+        return math.log((self._texts + 1) / (count + 1)) / math.log(self._texts + 2)
+
+
+def signals(words: Words, asked: str | None, stored: str | None, cosine: float) -> Features:
+    """Of a question and the text of its nearest entry; those beside the cosine are 0 where either text is missing."""
+    if asked is None or stored is None:
+        return (cosine, cosine * cosine, *[0.0] * COSINE_ALONE)
+    first, second = _words(asked), _words(stored)
+    shared, either = first & second, first | second
+    rarity = {word: words.rarity(word) for word in either}
+    heaviest = sum(rarity.values())
+    return (
+        cosine,
+        cosine * cosine,
+        1.0,
+        _share(len(shared), len(either)),
+        _jaccard(_trigrams(asked), _trigrams(stored)),
+        _share(sum(rarity[word] for word in shared), heaviest),
+        max((rarity[word] for word in either - shared), default=0.0),
+        math.log1p(min(len(first), len(second))),
+    )
+
+
+def _words(text: str) -> set[str]:
+    return set(_WORD.findall(text[:_MAX_CHARS].lower()))
+
+
+def _trigrams(text: str) -> set[str]:
+    plain = " ".join(_WORD.findall(text[:_MAX_CHARS].lower()))
+    return {plain[place : place + 3] for place in range(max(len(plain) - 2, 1))}
+
+
+def _jaccard(first: set[str], second: set[str]) -> float:
+    return _share(len(first & second), len(first | second))
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 1.0
+
+
+def _bucket(word: str) -> int:
+    return zlib.crc32(word.encode("utf-8", "surrogatepass")) % _BUCKETS

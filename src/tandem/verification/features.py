@@ -1,0 +1,139 @@
+"""A score learned from several signals at once, and the threshold on it that keeps a promise.
+
+One number seldom says best whether an answer fits: cosine, shared words and rare words that differ say it better
+together. Logistic regression weighs them. The labels are divided, so that the proof stays honest: every third fits the
+weights, the others, which the fit never saw, prove the threshold exactly as ``learner.py`` does for a plain score.
+Given the weights, their scores are as good a sample as any.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.verification.base import LearnerOptions, Promise, Report
+from tandem.verification.learner import Learned, describe, is_due, learn
+
+Features: TypeAlias = Sequence[float]
+"""Signals of one answer, finite, always as many; the first is the one to trust while labels are few."""
+
+_FIT_EVERY = 3
+_NEWTON_STEPS = 25
+_CONVERGED = 1e-6
+# A Gaussian prior on the weights of standardised signals, of variance 1 (ridge: Hoerl and Kennard, Technometrics 1970),
+# around 1 for the first and 0 for the others: few labels, or labels all alike, leave the order of the first signal.
+_PRECISION = 1.0
+# The constant has a prior only to keep labels that are all alike from driving it without end.
+_PRECISION_OF_CONSTANT = 1e-3
+
+
+class Weights:
+    """Signals to one score: the log-odds of being right, as far as the fit knows."""
+
+    def __init__(self, features: NDArray[np.float64], right: NDArray[np.bool_]) -> None:
+        """From ``features`` [n, f], n >= 1, and ``right`` [n]."""
+        self._mean = features.mean(axis=0)
+        deviation = features.std(axis=0)
+        # What never varied says nothing, also when it varies one day.
+        self._scale = np.where(deviation > 1e-9, 1 / np.maximum(deviation, 1e-9), 0.0)
+        self._weights = _logistic(self._inputs(features), right.astype(np.float64))
+
+    def score(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[n, f] to [n]."""
+        return np.asarray(self._inputs(features) @ self._weights)
+
+    def _inputs(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.column_stack([(features - self._mean) * self._scale, np.ones(len(features))])
+
+
+class FeatureLearner:
+    """Keeps the latest labels, the weights that a third of them give and the threshold that the others prove."""
+
+    def __init__(self, promise: Promise, options: LearnerOptions | None = None) -> None:
+        self.promise = promise
+        self._options = options or LearnerOptions()
+        self._labels: deque[tuple[Features, bool]] = deque(maxlen=self._options.window)
+        self._weights: Weights | None = None
+        self._learned: Learned | None = None
+        self._unlearned = 0
+        self._seen = 0
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def observe(self, evidence: Features, right: bool) -> None:
+        """A label; whether it is asked for must not depend on its signals. Raises ValueError for one not finite."""
+        if not np.isfinite(evidence).all():
+            raise ValueError(f"signals must be finite, got {list(evidence)}")
+        self._labels.append((tuple(evidence), right))
+        self._seen += 1
+        self._unlearned += 1
+        if is_due(self._unlearned, len(self), self._options):
+            self.relearn()
+
+    def relearn(self) -> None:
+        """Learn from the labels as they are now."""
+        self._unlearned = 0
+        features = np.array([signals for signals, _ in self._labels], np.float64)
+        right = np.array([right for _, right in self._labels], np.bool_)
+        # Counted from the first label ever, so that a label does not change sides when the window moves.
+        fits = (np.arange(len(right)) + self._seen - len(right)) % _FIT_EVERY == 0
+        if not fits.any() or fits.all():
+            return
+        self._weights = Weights(features[fits], right[fits])
+        self._learned = learn(self._weights.score(features[~fits]), ~right[~fits], self.promise)
+
+    def forget(self) -> None:
+        """Drop all labels, and with them weights and threshold."""
+        self._labels.clear()
+        self._weights = self._learned = None
+        self._unlearned = 0
+
+    def score(self, evidence: Features) -> float | None:
+        """The estimated probability of being right, from 0 to 1; None before anything was learned."""
+        return None if self._weights is None else _probability(_log_odds(self._weights, evidence))
+
+    def serves(self, evidence: Features) -> bool:
+        """Whether an answer with these signals keeps the promise."""
+        if self._weights is None or self._learned is None:
+            return False
+        return _log_odds(self._weights, evidence) >= self._learned.threshold
+
+    def threshold(self) -> float | None:
+        """The least ``score`` that is served; None: serve nothing. Compare by ``serves``, which does not round."""
+        return None if self._learned is None else _probability(self._learned.threshold)
+
+    def report(self) -> Report:
+        """What was known when it last learned."""
+        return describe(self.promise, len(self), self.threshold(), self._learned, _FIT_EVERY / (_FIT_EVERY - 1))
+
+
+def _log_odds(weights: Weights, evidence: Features) -> float:
+    return float(weights.score(np.array([evidence], np.float64))[0])
+
+
+def _logistic(inputs: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The posterior mode [f + 1] by Newton's method; the last input is the constant 1."""
+    prior = np.zeros(inputs.shape[1])
+    prior[0] = 1.0
+    precision = np.full(inputs.shape[1], _PRECISION)
+    precision[-1] = _PRECISION_OF_CONSTANT
+    weights = prior.copy()
+    for _ in range(_NEWTON_STEPS):
+        odds = np.clip(inputs @ weights, -30, 30)
+        probability = 1 / (1 + np.exp(-odds))
+        slope = inputs.T @ (probability - right) + precision * (weights - prior)
+        curvature = (inputs * (probability * (1 - probability))[:, None]).T @ inputs + np.diag(precision)
+        step = np.linalg.solve(curvature, slope)
+        weights -= np.clip(step, -5, 5)
+        if np.abs(step).max() < _CONVERGED:
+            break
+    return weights
+
+
+def _probability(log_odds: float) -> float:
+    return float(1 / (1 + np.exp(-np.clip(log_odds, -700, 700))))
