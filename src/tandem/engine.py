@@ -7,7 +7,7 @@ leaves, whose texts are then dropped from the queue.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -16,16 +16,20 @@ from numpy.typing import NDArray
 from tandem.clock import Clock
 from tandem.errors import DeadlineExceeded, Draining, Overloaded
 from tandem.intake import Intake, ModelInfo
-from tandem.models.tokenizer import Encoded, TextTokenizer
-from tandem.scheduling.base import Group, Item
+from tandem.models.tokenizer import TextTokenizer
+from tandem.recall import Answer, Recall
+from tandem.scheduling.base import group_of
 from tandem.scheduling.core import Backlog
 from tandem.scheduling.loop import SchedulerLoop
 from tandem.scheduling.seat import DeviceState
-from tandem.types import EmbedRequest, EmbedResult, Output, Priority, Rows, StageTimes
+from tandem.types import CacheMode, EmbedRequest, EmbedResult, Output, Priority, Rows, StageTimes
 
 # Of ``max_queue_s``, what a class may fill: when there is too much to do, background work is refused first, and what
 # is critical overtakes the rest of the queue anyway.
 QUEUE_SHARE = {Priority.CRITICAL: 2.0, Priority.NORMAL: 1.0, Priority.BACKGROUND: 0.5}
+
+
+_NO_TIMES = StageTimes(0.0, 0.0, 0.0, 0.0)
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +56,9 @@ class Engine:
         self._loop = loop
         self._clock = clock
         self._options = options
-        self._intake = Intake(model, tokenizer, options.auto_truncate, options.tokenizer_threads)
+        self.intake = Intake(model, tokenizer, options.auto_truncate, options.tokenizer_threads)
+        self.recall: Recall | None = None
+        """Its caches; None where it has none."""
         self._inflight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -67,7 +73,12 @@ class Engine:
         return self._loop.core.backlog()
 
     async def embed(self, request: EmbedRequest) -> EmbedResult:
-        """Compute a request. Raises RequestError for what the caller can mend, ServiceError for the rest."""
+        """Compute a request, or recall it. Raises RequestError for what the caller can mend, ServiceError for the
+        rest."""
+        # What memory has costs less than refusing it.
+        found = self.recalled(request)
+        if found is not None:
+            return found
         self._admit(request)
         self._inflight += 1
         self._idle.clear()
@@ -81,9 +92,20 @@ class Engine:
             if not self._inflight:
                 self._idle.set()
 
+    def recalled(self, request: EmbedRequest) -> EmbedResult | None:
+        """The answer, if memory has all of it; counted then as any other. Raises InvalidInput, Draining."""
+        recall = self._recall_for(request)
+        if recall is None:
+            return None
+        self._refuse_draining()
+        self.intake.check(request)
+        answer = recall.at_once(request)
+        return None if answer is None else _recalled(request, answer, self.model, _NO_TIMES)
+
     async def probe(self) -> None:
         """One real forward pass of one short text, past admission. Raises ServiceError."""
-        await self._embed(EmbedRequest(inputs=["ready?"], priority=Priority.CRITICAL), _unchecked)
+        request = EmbedRequest(inputs=["ready?"], priority=Priority.CRITICAL, cache=CacheMode.OFF)
+        await self._embed(request, _unchecked)
 
     async def start(self) -> None:
         """Run the common shapes, so that no request pays for an engine's first sight of them. Raises ServiceError."""
@@ -106,16 +128,25 @@ class Engine:
         """Refuse what waits, and free the devices once what runs has ended, or ``at_once``. Idempotent."""
         self._draining = True
         await self._loop.close(at_once=at_once)
-        self._intake.close()
+        self.intake.close()
+        if self.recall is not None:
+            await self.recall.cache.close()
 
     def halt(self) -> None:
         """End the device's threads without the event loop, for a process that ends without ``close``. Blocks."""
         self._draining = True
         self._loop.halt()
 
-    def _admit(self, request: EmbedRequest) -> None:
+    def _recall_for(self, request: EmbedRequest) -> Recall | None:
+        """The caches, if the request may be answered from them. Rows of tokens are too large to keep."""
+        return self.recall if request.cache is not CacheMode.OFF and request.output is Output.POOLED else None
+
+    def _refuse_draining(self) -> None:
         if self._draining:
             raise Draining("the server is shutting down", retry_after_s=1.0)
+
+    def _admit(self, request: EmbedRequest) -> None:
+        self._refuse_draining()
         self._loop.ward.require_device()
         limit = self._options.max_concurrent_requests
         if self._inflight >= limit:
@@ -140,13 +171,21 @@ class Engine:
 
     async def _embed(self, request: EmbedRequest, check: Callable[[EmbedRequest], None]) -> EmbedResult:
         started_s = self._clock.now()
-        encoded = await self._intake.encode(request)
+        recall = self._recall_for(request)
+        if recall is not None:
+            self.intake.check(request)
+            answer = await recall.fetch(request, check, self._clock)
+            n = max(1, answer.computed)
+            times = StageTimes(answer.tokenize_s, answer.queue_s / n, answer.infer_s / n, self._clock.now() - started_s)
+            return _recalled(request, answer, self.model, times)
+        encoded = await self.intake.encode(request)
         # Again: many requests may have come in while the queue was empty, and tokenized since.
         check(request)
         tokenized_s = self._clock.now()
-        group, items = _group(request, encoded, started_s)
+        due_s = None if request.timeout_s is None else started_s + request.timeout_s
+        group, items = group_of(request, encoded.ids, encoded.skips, due_s)
         await self._loop.run(group, items)
-        rows = _finish(request, group, self.model)
+        rows = _finish(request, [row for row in group.rows if row is not None], self.model)
         n = len(items)
         times = StageTimes(
             tokenize_s=tokenized_s - started_s,
@@ -161,20 +200,14 @@ def _unchecked(request: EmbedRequest) -> None:
     """Let in whatever the queue."""
 
 
-def _group(request: EmbedRequest, encoded: Encoded, now: float) -> tuple[Group, list[Item]]:
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    group = Group(len(encoded.ids), future, request.priority, request.output)
-    if request.timeout_s is not None:
-        group.deadline_s = now + request.timeout_s
-    skips = encoded.skips or [0] * len(encoded.ids)
-    return group, [Item(group, i, ids, skip) for i, (ids, skip) in enumerate(zip(encoded.ids, skips, strict=True))]
+def _recalled(request: EmbedRequest, answer: Answer, model: ModelInfo, times: StageTimes) -> EmbedResult:
+    return EmbedResult(_finish(request, answer.rows(), model), answer.token_counts(), times, answer.sources)
 
 
-def _finish(request: EmbedRequest, group: Group, model: ModelInfo) -> Rows | list[Rows]:
+def _finish(request: EmbedRequest, rows: Sequence[Rows], model: ModelInfo) -> Rows | list[Rows]:
     """The exit: cut to ``dimensions``, then normalise, so that a shortened row is of length 1 again."""
     normalize = model.normalize if request.normalize is None else request.normalize
-    rows = [row for row in group.rows if row is not None]
-    if group.output is Output.TOKENS:
+    if request.output is Output.TOKENS:
         return [_unit(row[:, : request.dimensions]) if normalize else row[:, : request.dimensions] for row in rows]
     stacked = np.stack(rows)[:, : request.dimensions]
     return _unit(stacked) if normalize else np.ascontiguousarray(stacked)

@@ -58,13 +58,10 @@ class Intake:
 
     async def encode(self, request: EmbedRequest) -> Encoded:
         """Token ids of the inputs; short ones here, long ones in a thread that the GIL does not hold."""
-        self._check_dimensions(request)
+        self.check(request)
         inputs = request.inputs
-        if not len(inputs):
-            raise InvalidInput("there is no input", param="input")
-        truncate = self._auto_truncate if request.truncate is None else request.truncate
         direction = request.truncation_direction
-        prompt = self._prompt(request)
+        prompt, truncate = self.terms(request)
         if isinstance(inputs[0], str):
             texts = cast("Sequence[str]", inputs)
             check_strings(texts)
@@ -80,6 +77,18 @@ class Intake:
         lane = self._slow if max(map(len, inputs)) > _HUGE_CHARS else self._threads
         return await asyncio.get_running_loop().run_in_executor(lane, work)
 
+    def check(self, request: EmbedRequest) -> None:
+        """What is wrong whatever the inputs are. Raises InvalidInput."""
+        wanted = request.dimensions
+        if wanted is not None and not 1 <= wanted <= self._model.dims:
+            raise InvalidInput(f"dimensions must be from 1 to {self._model.dims}, got {wanted}", param="dimensions")
+        if not len(request.inputs):
+            raise InvalidInput("there is no input", param="input")
+
+    def terms(self, request: EmbedRequest) -> tuple[str, bool]:
+        """The prompt that goes before each input, and whether over-long ones are cut. Raises InvalidInput."""
+        return self._prompt(request), self._auto_truncate if request.truncate is None else request.truncate
+
     def _prompt(self, request: EmbedRequest) -> str:
         if request.prompt is not None:
             return request.prompt
@@ -91,11 +100,6 @@ class Intake:
             known = ", ".join(sorted(self._model.prompts)) or "none"
             raise InvalidInput(f"prompt_name {name!r} is not one of the model's prompts: {known}", param="prompt_name")
         return prompt
-
-    def _check_dimensions(self, request: EmbedRequest) -> None:
-        wanted = request.dimensions
-        if wanted is not None and not 1 <= wanted <= self._model.dims:
-            raise InvalidInput(f"dimensions must be from 1 to {self._model.dims}, got {wanted}", param="dimensions")
 
 
 def _check_rows(rows: Sequence[object]) -> None:

@@ -54,12 +54,30 @@ class Output(StrEnum):
     TOKENS = "tokens"
 
 
+class CacheMode(StrEnum):
+    """What may answer a text beside the model: nothing; the same text's row; a near-duplicate's row as well."""
+
+    OFF = "off"
+    EXACT = "exact"
+    NEAR = "near"
+
+
+class Source(StrEnum):
+    """Where a text's row came from, the cheapest first. ``MISS``: the model, asked by this request or by another at the
+    same time."""
+
+    L1 = "l1"
+    L2 = "l2"
+    NEAR = "near-duplicate"
+    MISS = "miss"
+
+
 class EmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One caller's request, whatever API it came through.
 
     ``inputs`` are texts, or lists of the model's own token ids. ``normalize`` None means what the model's files say.
     ``truncate`` None means the server's ``auto_truncate``. ``prompt`` is literal text put before each input and wins
-    over ``prompt_name``, a key of the model's prompts.
+    over ``prompt_name``, a key of the model's prompts. Cached rows of one ``tenant`` are never another's.
     """
 
     inputs: Sequence[str] | Sequence[TokenIds]
@@ -72,6 +90,8 @@ class EmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
     priority: Priority = Priority.NORMAL
     timeout_s: float | None = None
     output: Output = Output.POOLED
+    tenant: str = ""
+    cache: CacheMode = CacheMode.EXACT
 
 
 class StageTimes(msgspec.Struct, frozen=True):
@@ -84,11 +104,17 @@ class StageTimes(msgspec.Struct, frozen=True):
 
 
 class EmbedResult(msgspec.Struct, frozen=True):
-    """``rows`` float32 [n, d]; for ``Output.TOKENS`` one [tokens_i, hidden] array a text. ``token_counts`` has n."""
+    """``rows`` float32 [n, d]; for ``Output.TOKENS`` one [tokens_i, hidden] array a text. ``token_counts`` has n.
+
+    ``sources`` has n, or is None where no cache was asked. ``similarity``: the least cosine that the near-duplicates
+    among the rows are predicted to have to the true ones; None where there are none.
+    """
 
     rows: Rows | list[Rows]
     token_counts: list[int]
     times: StageTimes
+    sources: list[Source] | None = None
+    similarity: float | None = None
 
 
 class Packing(StrEnum):

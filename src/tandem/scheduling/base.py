@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from asyncio import Future
-from collections.abc import Sequence
+from asyncio import Future, get_running_loop
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Protocol
 
 import msgspec
@@ -11,23 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.batching.packing import Empty, arrange, fill
-from tandem.types import Output, Packing, Priority, TokenBatch, TokenIds
+from tandem.types import EmbedRequest, Output, Packing, Priority, TokenBatch, TokenIds
 
 
 class Group:
     """One request while it is under way: its rows fill up as batches end, and its future is set by the last.
 
-    ``rows[i]`` is item i's row, or its [length, hidden] array for ``Output.TOKENS``. A group is used by the event
-    loop's thread alone.
+    ``rows[i]`` is item i's row, or its [length, hidden] array for ``Output.TOKENS``. ``arrived`` is told of each row,
+    also of one whose caller has left. A group is used by the event loop's thread alone.
     """
 
-    __slots__ = ("deadline_s", "future", "infer_s", "output", "pending", "priority", "queue_s", "rows")
+    __slots__ = ("arrived", "deadline_s", "future", "infer_s", "output", "pending", "priority", "queue_s", "rows")
 
     def __init__(self, n: int, future: Future[None], priority: Priority, output: Output) -> None:
         self.future = future
         self.priority = priority
         self.output = output
         self.deadline_s: float | None = None
+        self.arrived: Callable[[int, NDArray[np.float32]], None] | None = None
         self.pending = n
         self.rows: list[NDArray[np.float32] | None] = [None] * n
         self.queue_s = 0.0
@@ -44,6 +46,8 @@ class Group:
         self.queue_s += queue_s
         self.infer_s += infer_s
         self.pending -= 1
+        if self.arrived is not None:
+            self.arrived(index, row)
         if not self.pending and not self.future.done():
             self.future.set_result(None)
 
@@ -76,6 +80,17 @@ class Item:
         self.sequence = 0
         self.arrived_s = 0.0
         self.window: Holder | None = None
+
+
+def group_of(
+    request: EmbedRequest, ids: Sequence[TokenIds], skips: Sequence[int] | None, due_s: float | None
+) -> tuple[Group, list[Item]]:
+    """A request's texts, or those of them that have to be computed. To be called in the event loop."""
+    group = Group(len(ids), get_running_loop().create_future(), request.priority, request.output)
+    group.deadline_s = due_s
+    return group, [
+        Item(group, i, row, skip) for i, (row, skip) in enumerate(zip(ids, skips or repeat(0), strict=False))
+    ]
 
 
 def packing_of(packing: Packing, output: Output) -> Packing:

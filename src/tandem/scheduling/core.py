@@ -32,7 +32,7 @@ from tandem.scheduling.queue import Queue
 from tandem.scheduling.retries import Retries
 from tandem.scheduling.shed import shed
 from tandem.scheduling.window import Window
-from tandem.types import Outcome
+from tandem.types import Outcome, Priority
 
 # A request without a deadline counts as due after so many seconds, and a class stands so many behind the one before.
 PATIENCE_S = 30.0
@@ -79,10 +79,18 @@ class SchedulerCore:
         token_s = 1.0 / _rate(self.devices)
         for item in items:
             group = item.group
-            due_s = now + PATIENCE_S if group.deadline_s is None else min(group.deadline_s, now + PATIENCE_S)
             item.arrived_s = now
-            item.rank = due_s + PATIENCE_S * group.priority + before
+            item.rank = _rank(now, group.deadline_s, group.priority) + before
             before += item.length * token_s
+            self._queue.place(item, now)
+
+    def hasten(self, item: Item, priority: Priority, due_s: float | None, now: float) -> None:
+        """A second request waits for ``item`` too: if it waits for its turn, that comes as soon as the more urgent of
+        the two would have it."""
+        rank = _rank(now, due_s, priority)
+        if item.window is not None and rank < item.rank:
+            item.window.remove(item)
+            item.rank = rank
             self._queue.place(item, now)
 
     def batches(self, now: float) -> Iterator[tuple[Device, Batch]]:
@@ -210,6 +218,11 @@ class SchedulerCore:
                 pick = _in_time(pick, device, window, now)
                 return cut(device, window, pick, output, self.devices, now)
         return None
+
+
+def _rank(now: float, due_s: float | None, priority: Priority) -> float:
+    patience_s = now + PATIENCE_S
+    return (patience_s if due_s is None else min(due_s, patience_s)) + PATIENCE_S * priority
 
 
 def drop(items: Iterable[Item]) -> None:

@@ -23,7 +23,7 @@ from tandem.scheduling.device import look_again_s
 from tandem.scheduling.seat import Seat, health
 from tandem.scheduling.ward import Ward
 from tandem.scheduling.warm import post, warm
-from tandem.types import Outcome, Output, TokenBatch
+from tandem.types import Outcome, Output, Priority, TokenBatch
 from tandem.workers.base import Done, Worker
 
 Observer = Callable[[Outcome], None]
@@ -65,6 +65,10 @@ class SchedulerLoop:
             if group.pending:
                 group.future.cancel()
                 drop(items)
+
+    def hasten(self, item: Item, priority: Priority, due_s: float | None) -> None:
+        """Another request waits for ``item`` as well."""
+        self.core.hasten(item, priority, due_s, self._clock.now())
 
     async def warm(self, shapes: Sequence[Sequence[tuple[int, int]]]) -> None:
         """Run a batch of each shape (n, s) on every stream, ``shapes[i]`` on ``core.devices[i]``, all devices at once.

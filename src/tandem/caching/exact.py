@@ -1,0 +1,94 @@
+"""The exact tiers as one: L1 in memory, aliases that lead into it, a second level behind it.
+
+``now`` answers from memory at once, ``later`` from the second level. What was computed is kept off the path of who
+asked for it: rows gather until the event loop's next turn, and go in together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from tandem.caching.aliases import Aliases
+from tandem.caching.base import Entry, EntryStore, Key
+from tandem.caching.l1 import L1Cache
+from tandem.caching.tally import Tally
+from tandem.clock import Clock
+from tandem.types import Source
+
+Listener = Callable[[Sequence[Key], Sequence[Entry]], None]
+
+
+class ExactCache:
+    """Of one event loop. ``store`` None: there is no second level."""
+
+    def __init__(self, l1: L1Cache, aliases: Aliases, store: EntryStore | None, clock: Clock) -> None:
+        self.l1 = l1
+        self.store = store
+        self.aliases = aliases
+        self.tally = Tally(clock)
+        self._fresh: list[tuple[Key, Entry, str]] = []
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def one(self, key: Key) -> Entry | None:
+        """From memory: the row under ``key``, or under what it is an alias of."""
+        entry = self.l1.get(key)
+        if entry is None and (target := self.aliases.get(key)) is not None:
+            entry = self.l1.get(target)
+        return entry
+
+    def now(self, keys: Sequence[Key]) -> list[Entry | None]:
+        """The same for several."""
+        if len(keys) == 1:
+            return [self.one(keys[0])]
+        found = self.l1.get_many(keys)
+        if len(self.aliases):
+            for index, entry in enumerate(found):
+                if entry is None and (target := self.aliases.get(keys[index])) is not None:
+                    found[index] = self.l1.get(target)
+        return found
+
+    async def later(self, keys: Sequence[Key], tenant: str) -> list[Entry | None]:
+        """From the second level; what is there goes into memory too."""
+        if self.store is None:
+            return [None] * len(keys)
+        with self.tally.timed(Source.L2):
+            found = await self.store.get(keys)
+        there = [(key, entry) for key, entry in zip(keys, found, strict=True) if entry is not None]
+        if there:
+            self.l1.put([key for key, _ in there], [entry for _, entry in there], tenant)
+        return found
+
+    def keep(self, key: Key, entry: Entry, tenant: str) -> None:
+        """A row that the model has computed."""
+        if not self._fresh:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._fresh.append((key, entry, tenant))
+
+    async def clear(self) -> None:
+        """Forget all rows of this model, also where others share them."""
+        self.l1.clear()
+        self.aliases.clear()
+        if self.store is not None:
+            await self.store.clear()
+
+    async def close(self) -> None:
+        """Let what is being written end. Idempotent."""
+        self._flush()
+        if self._writing:
+            await asyncio.wait(self._writing)
+        if self.store is not None:
+            await self.store.close()
+
+    def _flush(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        if not fresh:
+            return
+        for tenant in dict.fromkeys(tenant for _, _, tenant in fresh):
+            own = [(key, entry) for key, entry, whose in fresh if whose == tenant]
+            self.l1.put([key for key, _ in own], [entry for _, entry in own], tenant)
+        if self.store is not None:
+            keys, entries = [key for key, _, _ in fresh], [entry for _, entry, _ in fresh]
+            task = asyncio.get_running_loop().create_task(self.store.put(keys, entries))
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
