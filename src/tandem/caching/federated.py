@@ -28,7 +28,7 @@ from tandem.caching.base import Key
 from tandem.caching.breaker import Breaker, BreakerOptions
 from tandem.caching.federated_board import Board
 from tandem.caching.federated_follower import Follower
-from tandem.caching.federated_outbox import Outbox, persist
+from tandem.caching.federated_outbox import Outbox, end, persist
 from tandem.caching.federated_replica import Replica
 from tandem.caching.federated_snapshot import SnapshotOptions, Snapshots
 from tandem.caching.federated_wire import INSTANCE_BYTES, Addition, Announcement, Scope, StreamId, Wire
@@ -115,9 +115,7 @@ class Federation:
     async def close(self) -> None:
         """End the background work, then send what waits for at most ``drain_s``. Idempotent."""
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
         if tasks and self._writes.closed and self.drain_s > 0:
             with suppress(OSError):
                 await self._outbox.drain(self.drain_s)

@@ -85,8 +85,11 @@ def connect(url: str, deadline_s: float = 0.5) -> Redis:
     except ImportError as error:
         raise ConfigError("a federated cache needs the redis package: pip install redis") from error
     try:
-        # redis-py's own retries would triple a deadline, and hide from the loops above that something is wrong.
-        return Redis.from_url(url, socket_connect_timeout=deadline_s, retry=Retry(NoBackoff(), 0), protocol=2)
+        # redis-py's own retries would triple a deadline, and hide from the loops above that something is wrong. Its own
+        # timeout of a socket would be a wait_for, which in Python 3.11 can swallow a cancellation: a deadline's, too.
+        return Redis.from_url(
+            url, socket_timeout=None, socket_connect_timeout=deadline_s, retry=Retry(NoBackoff(), 0), protocol=2
+        )
     except ValueError as error:
         raise ConfigError(f"not a Redis URL: {error}") from error
 

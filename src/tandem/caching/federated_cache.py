@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tandem.caching.base import Key
 from tandem.caching.breaker import Breaker
 from tandem.caching.federated import Federation
-from tandem.caching.federated_outbox import Outbox, persist
+from tandem.caching.federated_outbox import Outbox, end, persist
 from tandem.caching.federated_replica import IndexReplica
 from tandem.caching.federated_values import Values
 from tandem.caching.federated_wire import Addition
@@ -118,9 +118,8 @@ class FederatedCache(Generic[V]):
         """Share what waits if that is quick, then end. Idempotent."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            if self._breaker.closed:
+            await end([task])
+            if self._breaker.closed and self.federation.drain_s > 0:
                 with suppress(OSError):
                     await self._outbox.drain(self.federation.drain_s)
         await self.federation.close()

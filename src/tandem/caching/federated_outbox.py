@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from tandem.caching.breaker import Breaker
@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 # While Redis is away: how often to look whether it is time for another try. Nobody waits for it.
 _TICK_S = 0.05
+_AGAIN_S = 0.5
 
 
 class Outbox(Generic[T]):
@@ -55,6 +56,14 @@ class Outbox(Generic[T]):
         async with asyncio.timeout(timeout_s):
             while self:
                 await self.step()
+
+
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel ``tasks`` until they have ended. A library in between may swallow a cancellation."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=_AGAIN_S)
 
 
 async def persist(

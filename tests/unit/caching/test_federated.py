@@ -13,7 +13,7 @@ from tandem.caching.federated import Federation, FederationOptions
 from tandem.caching.federated_follower import Follower
 from tandem.caching.federated_replica import IndexReplica
 from tandem.caching.federated_snapshot import SnapshotOptions, Snapshots
-from tandem.caching.federated_wire import START, Addition, Announcement, Manifest, Wire
+from tandem.caching.federated_wire import START, Addition, Announcement, Manifest, StreamId, Wire
 from tandem.clock import ManualClock
 from tandem.errors import ConfigError
 from tests.federated_board import SCOPE, MemoryBoard, federation, key_of, replica, rows, until
@@ -341,3 +341,26 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> N
 def test_options_of_snapshots_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ConfigError):
         SnapshotOptions(every=0)
+
+
+async def test_a_library_that_swallows_a_cancellation_does_not_hold_up_the_end(fleet: Fleet) -> None:
+    """As ``asyncio.wait_for`` of Python 3.11 may."""
+
+    class Deaf(MemoryBoard):
+        reads = told = 0
+
+        async def read(self, after: StreamId, count: int, wait_s: float) -> list[tuple[StreamId, bytes]]:
+            self.reads += 1
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.told += 1
+                if self.told > 1:
+                    raise
+            return []
+
+    board = fleet.board = Deaf()
+    one, _ = fleet.join()
+    await until(lambda: board.reads == 1)
+    await one.close()
+    assert (board.reads, board.told) == (2, 2)
