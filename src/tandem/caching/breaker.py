@@ -19,10 +19,10 @@ log = logging.getLogger("tandem.caching")
 
 class BreakerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The first probe comes after ``first_s``; each failure doubles the pause, to ``most_s`` at most. Closed for
-    ``good_s``, it begins anew."""
+    ``good_s``, it begins anew. A probe costs no request anything, so the longest pause is short."""
 
     first_s: float = 0.25
-    most_s: float = 10.0
+    most_s: float = 4.0
     good_s: float = 30.0
 
 

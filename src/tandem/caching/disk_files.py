@@ -10,6 +10,7 @@ the server serves, and a file that is just as it was when the last server left i
     folder/guard      a lock: shared by all that are in, exclusive for who checks
     folder/left       the file's inode, length and time of change when the last one left
     folder/rows/      LMDB's own data.mdb and lock.mdb
+    folder/damaged/   rows that were found damaged, until they are deleted
 """
 
 from __future__ import annotations
@@ -106,6 +107,9 @@ class DiskFiles:
             self._guard = None
 
     def _ensure_sound(self) -> None:
+        aside = self._folder / "damaged"
+        # From a process that ended before it was done with that.
+        shutil.rmtree(aside, ignore_errors=True)
         left, now = self._folder / "left", looks(self._folder / "rows")
         known = left.read_text() if left.exists() else ""
         # It says nothing any more as soon as somebody is in.
@@ -116,8 +120,6 @@ class DiskFiles:
         if problem:
             log.warning("the disk cache in %s was damaged and begins anew: %s", self._folder, problem)
             # Nothing in a cache is worth its bytes twice. Who still has it open keeps what he sees.
-            aside = self._folder / "damaged"
-            shutil.rmtree(aside, ignore_errors=True)
             (self._folder / "rows").rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
 from tandem.caching.disk_files import DiskFiles
 from tandem.caching.disk_rows import DiskRows, DiskSize
+from tandem.caching.disk_thread import DiskThread
 from tandem.errors import ConfigError
 
 log = logging.getLogger("tandem.caching")
@@ -56,8 +57,8 @@ class Shelf:
         self._files = DiskFiles(folder, size)
         self._rows: DiskRows | None = None
         self._reopenings = 0
-        self._reader = ThreadPoolExecutor(1, "tandem-disk-read")
-        self._writer = ThreadPoolExecutor(1, "tandem-disk-write")
+        self._reader = DiskThread("tandem-disk-read", self.faults)
+        self._writer = DiskThread("tandem-disk-write", self.faults)
         self.opened: Future[None] = self._writer.submit(self._open)
 
     async def read(self, call: Callable[[DiskRows], T]) -> T:
@@ -71,13 +72,13 @@ class Shelf:
     async def close(self) -> None:
         self._files.stop()
         left = self._writer.submit(self._leave)
-        self._writer.shutdown(wait=False)
-        self._reader.shutdown(wait=False)
+        self._writer.close()
+        self._reader.close()
         await asyncio.wrap_future(left)
 
-    async def _in(self, thread: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+    async def _in(self, thread: DiskThread, call: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(thread, call)
+            return await asyncio.wrap_future(thread.submit(call))
         except self.breaks as error:
             self._reopen(error)
             raise

@@ -1,25 +1,23 @@
-"""Reads that meet share a command, and a wait that does not blame others for a late event loop."""
+"""Reads that meet share a call, and when answers fail to come, few wait for them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import chain, count
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from tandem.caching.base import Entry, Key
+from tandem.caching.calls import STALL_S
 from tandem.caching.pace import Pace
 from tandem.clock import Clock
 
 Answer: TypeAlias = asyncio.Future[list[Entry | None]]
 Read = Callable[[list[Key]], Awaitable[list[Entry | None]]]
-
-# Later than this, and it is our event loop that was late.
-_STALL_S = 0.005
 
 
 class GatherOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,20 +35,6 @@ class _Part(msgspec.Struct, frozen=True, eq=False):
     number: int
     keys: Sequence[Key]
     answer: Answer
-
-
-async def arrived(futures: Iterable[asyncio.Future[Any]], timeout_s: float, clock: Clock) -> bool:
-    """Whether all are done within ``timeout_s``. Where the event loop stood still meanwhile, it gets that time back: an
-    answer may lie there unread, and to give up on it would be to blame who sent it."""
-    pending = {future for future in futures if not future.done()}
-    if not pending:
-        return True
-    started_s = clock.now()
-    _, pending = await asyncio.wait(pending, timeout=timeout_s)
-    stalled_s = clock.now() - started_s - timeout_s
-    if pending and stalled_s > _STALL_S:
-        _, pending = await asyncio.wait(pending, timeout=min(stalled_s, timeout_s))
-    return not pending
 
 
 class Gather:
@@ -147,9 +131,9 @@ class Gather:
         self._watch = None
         now, patience_s = self._clock.now(), self._pace.patience_s
         left_s = self._moved_s + patience_s - now
-        if now - due_s > _STALL_S:
-            # An event loop that was late has not read yet what may have come.
-            left_s = max(left_s, _STALL_S)
+        if now - due_s > STALL_S:
+            # An event loop that was late has not read yet what may have come: that time counts for nothing.
+            left_s = patience_s
         if left_s <= 0.0 and self._open:
             self._doubting = True
             oldest = list(dict.fromkeys(part.number for part in self._open))[: self._options.doubters]

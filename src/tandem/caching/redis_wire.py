@@ -74,7 +74,7 @@ class Wire:
         if isinstance(error.__cause__, known.RedisError):
             # A refused login, for one, comes wrapped as a failure to connect.
             error = error.__cause__
-        text = " ".join(str(error).split())[:_MOST_WORDS]
+        text = " ".join(str(error).split())[:_MOST_WORDS].rstrip(".")
         if isinstance(error, known.AuthenticationError | known.AuthorizationError):
             return f"refuses our login: {text}"
         if isinstance(error, known.BusyLoadingError):

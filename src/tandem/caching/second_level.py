@@ -14,22 +14,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 
 from tandem.caching.backlog import Backlog
 from tandem.caching.base import Entry, Key
 from tandem.caching.breaker import Breaker, BreakerOptions
-from tandem.caching.gather import Gather, GatherOptions, arrived
+from tandem.caching.calls import Calls
+from tandem.caching.gather import Gather, GatherOptions
 from tandem.caching.pace import Pace
 from tandem.clock import Clock
 from tandem.errors import ConfigError
 
 log = logging.getLogger("tandem.caching")
-
-T = TypeVar("T")
 
 # Nobody waits for a write.
 _WRITE_PATIENCE = 4
@@ -112,7 +111,8 @@ class SecondLevel:
         self._gather = Gather(self._read, GatherOptions(calls=options.calls), self._pace, clock)
         self._backlog = Backlog(self._write, options.backlog_rows, options.batch_rows)
         self._counts: Counter[str] = Counter()
-        self._calls: set[asyncio.Task[Any]] = set()
+        self._calls = Calls(clock)
+        self._write_s = _WRITE_PATIENCE * options.timeout_s
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -151,7 +151,7 @@ class SecondLevel:
         cursor = -1
         try:
             while cursor:
-                cursor, gone = await self._in_time(self._rack.clear(max(cursor, 0)), _WRITE_PATIENCE)
+                cursor, gone = await self._calls.within(self._write_s, self._rack.clear(max(cursor, 0)))
                 self._counts["cleared"] += gone
         except self._rack.faults as error:
             self._failed(error)
@@ -161,15 +161,14 @@ class SecondLevel:
         if self._closed:
             return
         self._closed = True
-        await self._backlog.close(_WRITE_PATIENCE * self._options.timeout_s)
+        await self._backlog.close(self._write_s)
         await self._gather.close()
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.wait({self._probing})
-        if self._calls:
-            await asyncio.wait(set(self._calls), timeout=self._options.timeout_s)
+        await self._calls.close(self._options.timeout_s)
         try:
-            await self._in_time(self._rack.close(), _WRITE_PATIENCE)
+            await self._calls.within(self._write_s, self._rack.close())
         except self._rack.faults as error:
             log.info("%s was left without a goodbye, as it %s", self._rack.subject, self._words(error))
 
@@ -206,7 +205,7 @@ class SecondLevel:
     async def _read(self, keys: list[Key]) -> list[Entry | None]:
         started_s = self._clock.now()
         try:
-            found = await self._in_time(self._rack.read(keys))
+            found = await self._calls.within(self._options.timeout_s, self._rack.read(keys))
         except self._rack.faults as error:
             self._failed(error)
             return [None] * len(keys)
@@ -217,7 +216,7 @@ class SecondLevel:
 
     async def _probe(self) -> None:
         try:
-            await self._in_time(self._rack.read([bytes(16)]))
+            await self._calls.within(self._options.timeout_s, self._rack.read([bytes(16)]))
             self._breaker.succeeded(self._clock.now())
         except self._rack.faults as error:
             self._failed(error)
@@ -231,7 +230,12 @@ class SecondLevel:
             self._counts["dropped"] += len(keys)
             return
         try:
-            kept = await self._in_time(self._rack.write(keys, entries), _WRITE_PATIENCE)
+            kept = await self._calls.within(self._write_s, self._rack.write(keys, entries))
+        except TimeoutError:
+            # No word on reads: on a disk, another server may hold the lock that writers take.
+            self._counts.update(dropped=len(keys), errors=1)
+            self._writing.failed(_late(self._write_s), self._clock.now())
+            return
         except self._rack.faults as error:
             self._counts["dropped"] += len(keys)
             self._writing.give_up()
@@ -243,26 +247,6 @@ class SecondLevel:
         else:
             self._writing.succeeded(self._clock.now())
 
-    async def _in_time(self, call: Coroutine[Any, Any, T], times: float = 1.0) -> T:
-        """``call`` within so many times the deadline. Raises TimeoutError, and what it raises."""
-        task = asyncio.get_running_loop().create_task(call)
-        self._calls.add(task)
-        task.add_done_callback(self._ended)
-        try:
-            if await arrived([task], times * self._options.timeout_s, self._clock):
-                return task.result()
-            raise TimeoutError
-        finally:
-            if not task.done():
-                # With it goes what an answer would still come through: nobody else may read that answer.
-                task.cancel()
-
-    def _ended(self, call: asyncio.Task[Any]) -> None:
-        self._calls.discard(call)
-        if not call.cancelled():
-            # Looked at here, as nobody waits any more for one that was too late.
-            call.exception()
-
     def _failed(self, error: Exception) -> None:
         self._counts["errors"] += 1
         self._breaker.failed(self._words(error), self._clock.now())
@@ -270,6 +254,8 @@ class SecondLevel:
             self._gather.release()
 
     def _words(self, error: Exception) -> str:
-        if isinstance(error, TimeoutError):
-            return f"did not answer within {1000 * self._options.timeout_s:.4g} ms"
-        return self._rack.words(error)
+        return _late(self._options.timeout_s) if isinstance(error, TimeoutError) else self._rack.words(error)
+
+
+def _late(seconds: float) -> str:
+    return f"did not answer within {1000 * seconds:.4g} ms"

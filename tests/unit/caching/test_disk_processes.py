@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,6 +79,8 @@ async def test_two_processes_share_rows_while_both_write(tmp_path: Path) -> None
         theirs = keys(count, 7)
         assert all(right(theirs, await store.get(theirs)))
         assert all(right(mine, await store.get(mine)))
+        process.send_signal(signal.SIGSTOP)
+        assert all(right(mine, await store.get(mine))), "readers wait for nobody"
         process.kill()
         process.wait()
         more = keys(300, seed=9)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tandem.caching.base import Entry, Key
-from tandem.caching.gather import Answer, Gather, GatherOptions, arrived
+from tandem.caching.gather import Answer, Gather, GatherOptions
 from tandem.caching.pace import Pace
-from tandem.clock import ManualClock, SystemClock
+from tandem.clock import SystemClock
 from tandem.types import Tier
 
 
@@ -97,26 +97,6 @@ async def test_closing_answers_all() -> None:
     await store.gather.close()
     assert [token for part in parts for token in tokens(part)] == [None] * 5
     await store.gather.close()
-
-
-class Stalling(ManualClock):
-    """Between two readings the event loop stood still for a minute, and an answer came."""
-
-    def __init__(self, answer: asyncio.Future[int]) -> None:
-        super().__init__()
-        self._readings = [lambda: None, lambda: answer.set_result(1)]
-
-    def now(self) -> float:
-        self._readings.pop(0)()
-        self.advance(60.0)
-        return super().now()
-
-
-async def test_an_event_loop_that_stood_still_blames_nobody() -> None:
-    answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    assert not await arrived([answer], 0.0, ManualClock())
-    assert await arrived([answer], 0.001, Stalling(answer))
-    assert await arrived([answer], 0.0, ManualClock()), "it is done"
 
 
 def test_patience_follows_what_is_usual() -> None:
