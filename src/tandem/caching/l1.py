@@ -1,0 +1,246 @@
+"""L1: rows in this process's memory, within a budget of bytes.
+
+Rows lie in one array, as their codec stores them, and everything else that is known of an entry lies in columns beside
+it: no Python object is held an entry, the garbage collector has nothing to visit, and the budget is kept by arithmetic.
+The arrays are asked for at once but the system gives their pages as they are filled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.caching.base import Entry, Key
+from tandem.caching.eviction_trial import Shelf, WindowTrial
+from tandem.caching.l1_index import column
+from tandem.caching.l1_tenants import Tenants
+from tandem.clock import Clock
+from tandem.errors import ConfigError, MemoryFault
+from tandem.quantization import ROW_CODECS
+from tandem.types import Rows, Tier
+
+_words = Struct("<QQ").unpack
+_TIERS = tuple(Tier)
+_NUMBERS = {tier: number for number, tier in enumerate(_TIERS)}
+# Tokens and tier of an entry, and when it came.
+_FACTS_BYTES, _BORN_BYTES = 5, 8
+# The objects around the arrays; slot 0, which is none, and the one that a new entry has before another goes.
+_OBJECTS_BYTES = 32 << 10
+_SPARE = 2
+
+
+class L1Options(msgspec.Struct, frozen=True, kw_only=True):
+    """``budget_bytes`` of memory for everything that the cache holds. ``codec``: how rows are stored, by name.
+    ``ttl_s``: how long an entry is good, 0 for ever. ``tenant_share``: of the entries that fit, the largest share that
+    one tenant may hold, over 0 and up to 1; beyond it a tenant's own entries make room for its new ones."""
+
+    budget_bytes: int
+    codec: str = "float32"
+    ttl_s: float = 0.0
+    tenant_share: float = 1.0
+
+
+class L1Cache:
+    """Entries by key, for one model. For one thread: the event loop's.
+
+    All rows have the same width, so what an entry weighs is the same for all and the budget is a number of slots.
+    """
+
+    def __init__(self, options: L1Options, dims: int, clock: Clock) -> None:
+        """Raises ConfigError for options out of range, an unknown codec, and a budget that holds no row or that the
+        system refuses."""
+        self.options, self.dims = options, dims
+        self._now = clock.now
+        self._codec = ROW_CODECS.get(options.codec)()
+        self._ttl_s = options.ttl_s
+        self._entry_bytes = entry_bytes(options, dims)
+        self.slots = slots_of(options, dims)
+        """How many entries fit."""
+        self._misses = self._evictions = self._expired = self._hit_tokens = self._hits_before = 0
+        self._begin()
+
+    def get(self, key: Key) -> Entry | None:
+        """The entry, its row a copy that is the caller's for ever; None when there is none that is still good."""
+        slot = self._find(key)
+        if not slot:
+            return None
+        tokens = self._tokens[slot]
+        self._hit_tokens += tokens
+        return Entry(self._read(slot), tokens, _TIERS[self._tiers[slot]])
+
+    def get_many(self, keys: Sequence[Key]) -> list[Entry | None]:
+        """One for each key, in order. The rows of one call lie in one array, so each keeps all of them alive."""
+        slots = [self._find(key) for key in keys]
+        held = [slot for slot in slots if slot]
+        if not held:
+            return [None] * len(slots)
+        rows = iter(self._codec.decode(self._stored[held], self.dims))
+        found: list[Entry | None] = []
+        for slot in slots:
+            if slot:
+                tokens = self._tokens[slot]
+                self._hit_tokens += tokens
+                found.append(Entry(next(rows), tokens, _TIERS[self._tiers[slot]]))
+            else:
+                found.append(None)
+        return found
+
+    def put(self, keys: Sequence[Key], entries: Sequence[Entry], tenant: str = "") -> None:
+        """Keep the entries, in the place of any under the same keys; a full cache lets older ones go, or does not let
+        these in. Raises ValueError for a row that is not [dims], and then keeps none."""
+        if not keys:
+            return
+        stored = self._codec.encode(self._rows_of(entries))
+        # All that can fail is done before the first slot changes.
+        facts = [(entry.tokens, _NUMBERS[entry.tier]) for entry in entries]
+        words = [_words(key) for key in keys]
+        placed: dict[int, int] = {}
+        for number, ((low, high), (tokens, tier)) in enumerate(zip(words, facts, strict=True)):
+            slot = self._shelf.index.find(low, high) or self._place(low, high, tenant, placed)
+            if slot:
+                placed[slot] = number
+                self._tokens[slot], self._tiers[slot] = tokens, tier
+                if self._ttl_s:
+                    self._born[slot] = self._now()
+        self._stored[list(placed)] = stored[list(placed.values())]
+
+    def remove(self, keys: Sequence[Key]) -> int:
+        """Forget these; how many were there."""
+        slots = {slot for key in keys if (slot := self._shelf.index.find(*_words(key)))}
+        for slot in slots:
+            self._drop(slot)
+        return len(slots)
+
+    def clear(self) -> None:
+        """Forget everything, and give the memory back."""
+        self._hits_before += self._shelf.evictor.hits
+        self._begin()
+
+    def __len__(self) -> int:
+        """Entries held, those that have expired but were not asked for since included."""
+        return len(self._shelf.evictor)
+
+    def statistics(self) -> dict[str, float]:
+        """Counters since the start: ``hits``, ``misses``, ``evictions``, ``expired``, ``hit_tokens`` (tokens that need
+        not be computed). Gauges: ``entries``, ``slots`` (entries that fit), ``bytes`` and ``budget_bytes``, ``window``
+        (the share of the slots that new entries have)."""
+        return {
+            "hits": self._hits_before + self._shelf.evictor.hits,
+            "misses": self._misses,
+            "evictions": self._evictions,
+            "expired": self._expired,
+            "hit_tokens": self._hit_tokens,
+            "entries": len(self),
+            "slots": self.slots,
+            "bytes": self.memory_bytes(),
+            "budget_bytes": self.options.budget_bytes,
+            "window": self._trial.share,
+        }
+
+    def memory_bytes(self) -> int:
+        """Bytes in use: of what grows with the entries, the slots that ever held one."""
+        tenants = len(self._tenants) * Tenants.TENANT_BYTES if self._tenants is not None else 0
+        trial = min(self.slots, WindowTrial.SLOTS) * WindowTrial.SLOT_BYTES
+        return _OBJECTS_BYTES + trial + self._shelf.used * self._entry_bytes + tenants
+
+    def check(self) -> None:
+        """Prove that index, queues and tenants agree. Raises MemoryFault."""
+        faults = self._shelf.check()
+        if self._tenants is not None:
+            faults += self._tenants.check(self._shelf.evictor.live())
+        if len(self) > self.slots:
+            faults.append(f"{len(self)} entries in {self.slots} slots")
+        if faults:
+            raise MemoryFault(f"the books of the L1 cache disagree: {'; '.join(faults[:5])}")
+
+    def _begin(self) -> None:
+        slots, options = self.slots, self.options
+        try:
+            self._shelf = Shelf(slots, 1.0)
+            self._stored: NDArray[np.uint8] = np.zeros((slots + _SPARE, self._codec.row_bytes(self.dims)), np.uint8)
+            self._tokens, self._tiers = column(slots + _SPARE, np.int32), column(slots + _SPARE, np.uint8)
+            self._born = column(8 * (slots + _SPARE) if options.ttl_s else 0, np.uint8).cast("d")
+            self._tenants = Tenants(slots, options.tenant_share) if options.tenant_share < 1 else None
+        except MemoryError as error:
+            raise ConfigError(f"the system refuses a cache of {options.budget_bytes:,} bytes: {error}") from error
+        self._trial = WindowTrial(self._shelf.evictor)
+        self._mask = self._trial.mask
+        self._read = self._codec.reader(self._stored, self.dims)
+
+    def _find(self, key: Key) -> int:
+        """The slot of a key that was asked for, 0 for a miss; counted as what it is."""
+        low, high = _words(key)
+        if not high & self._mask:
+            self._trial.show(low, high)
+        slot = self._shelf.index.find(low, high)
+        if slot and self._ttl_s and self._is_over(slot):
+            self._expired += 1
+            self._drop(slot)
+            slot = 0
+        if slot:
+            self._shelf.evictor.hit(slot)
+        else:
+            self._misses += 1
+        return slot
+
+    def _is_over(self, slot: int) -> bool:
+        # A clock that has gone back tells nothing about an entry: that one is over, too.
+        return not 0.0 <= self._now() - self._born[slot] < self._ttl_s
+
+    def _place(self, low: int, high: int, tenant: str, placed: dict[int, int]) -> int:
+        """A slot for a new key, 0 when it is not let in. Whoever must go is taken out of ``placed`` too."""
+        tenants = self._tenants
+        if tenants is not None and (full := tenants.full(tenant)):
+            own = self._shelf.evictor.idle(full)
+            self._drop(own)
+            self._evictions += 1
+            placed.pop(own, None)
+        slot, gone = self._shelf.put(low, high)
+        if gone:
+            self._evictions += 1
+        if gone == slot:
+            return 0
+        if gone:
+            placed.pop(gone, None)
+        if tenants is not None:
+            if gone:
+                tenants.remove(gone)
+            tenants.add(tenant, slot)
+        return slot
+
+    def _drop(self, slot: int) -> None:
+        self._shelf.remove(slot)
+        if self._tenants is not None:
+            self._tenants.remove(slot)
+
+    def _rows_of(self, entries: Sequence[Entry]) -> Rows:
+        for entry in entries:
+            if entry.row.shape != (self.dims,):
+                raise ValueError(f"a row of {self.dims} numbers was expected, not {list(entry.row.shape)}")
+        return np.array([entry.row for entry in entries], np.float32)
+
+
+def entry_bytes(options: L1Options, dims: int) -> int:
+    """What one entry costs."""
+    row = ROW_CODECS.get(options.codec)().row_bytes(dims)
+    born = _BORN_BYTES if options.ttl_s else 0
+    owner = Tenants.SLOT_BYTES if options.tenant_share < 1 else 0
+    return row + Shelf.SLOT_BYTES + _FACTS_BYTES + born + owner
+
+
+def slots_of(options: L1Options, dims: int) -> int:
+    """How many entries the budget holds. Raises ConfigError when that is none, or for options out of range."""
+    if options.ttl_s < 0 or not 0 < options.tenant_share <= 1:
+        raise ConfigError(f"a TTL is at least 0 and a tenant's share over 0 and up to 1, not {options}")
+    each = entry_bytes(options, dims)
+    free = options.budget_bytes - _OBJECTS_BYTES - _SPARE * each
+    # The trial's caches are as large as this one while this one is small.
+    slots = max((free - WindowTrial.BYTES) // each, min(free // (each + WindowTrial.SLOT_BYTES), WindowTrial.SLOTS))
+    if slots < 1:
+        least = _OBJECTS_BYTES + (1 + _SPARE) * each + WindowTrial.SLOT_BYTES
+        raise ConfigError(f"an L1 cache of {options.budget_bytes:,} bytes holds no row; the least is {least:,}")
+    return slots

@@ -1,0 +1,176 @@
+"""Who goes when there is no room: on drawn traffic, against the plain rules that people know."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+
+from tandem.caching.eviction import Evictor, Popularity, Ring
+from tandem.caching.eviction_trial import SHARES, Shelf, WindowTrial
+from tandem.caching.l1_index import KeyIndex, column
+
+WORDS = np.random.default_rng(3).integers(0, 2**64, (20_000, 2), np.uint64).tolist()
+
+
+class Run:
+    """A shelf with its trial, fed with numbers of keys."""
+
+    def __init__(self, slots: int) -> None:
+        self.shelf = Shelf(slots, 1.0)
+        self.trial = WindowTrial(self.shelf.evictor)
+
+    def ask(self, number: int) -> bool:
+        low, high = WORDS[number]
+        if not high & self.trial.mask:
+            self.trial.show(low, high)
+        if slot := self.shelf.index.find(low, high):
+            self.shelf.evictor.hit(slot)
+            return True
+        self.shelf.put(low, high)
+        return False
+
+
+def lru_hits(slots: int, numbers: Iterable[int]) -> int:
+    held: OrderedDict[int, None] = OrderedDict()
+    hits = 0
+    for number in numbers:
+        hits += number in held
+        held[number] = None
+        held.move_to_end(number)
+        if len(held) > slots:
+            held.popitem(last=False)
+    return hits
+
+
+def zipf(unique: int, count: int, s: float) -> list[int]:
+    rng = np.random.default_rng(11)
+    weights = 1 / np.arange(1, unique + 1) ** s
+    drawn: list[int] = rng.choice(unique, count, p=weights / weights.sum()).tolist()
+    return drawn
+
+
+def returns(count: int, distance: int) -> list[int]:
+    """Each key is asked for twice, the second time after ``distance`` others: nothing but recency tells which."""
+    return [
+        number for start in range(0, count, distance) for _ in range(2) for number in range(start, start + distance)
+    ]
+
+
+@pytest.mark.parametrize("slots", [50, 200, 1500])
+def test_favourites_are_kept_better_than_by_lru(slots: int) -> None:
+    asked = zipf(10_000, 60_000, 0.9)
+    run = Run(slots)
+    hits = sum(map(run.ask, asked))
+    run.shelf.check()
+    assert hits > lru_hits(slots, asked) + 0.03 * len(asked)
+    assert run.trial.share == min(SHARES)
+
+
+@pytest.mark.parametrize("slots", [100, 1000])
+def test_where_only_recency_tells_the_window_grows(slots: int) -> None:
+    asked = returns(18_000, slots * 8 // 10)
+    run = Run(slots)
+    hits = sum(map(run.ask, asked))
+    assert run.trial.share == max(SHARES)
+    assert hits > 0.7 * lru_hits(slots, asked)
+
+
+def test_the_window_follows_the_traffic() -> None:
+    run = Run(100)
+    for number in returns(12_000, 80):
+        run.ask(number)
+    assert run.trial.share == 1.0
+    for number in zipf(10_000, 40_000, 0.9):
+        run.ask(number)
+    assert run.trial.share < 1.0
+    assert run.shelf.check() == []
+
+
+def test_old_favourites_go_in_the_end() -> None:
+    run = Run(100)
+    for _ in range(10):
+        for number in range(50):
+            run.ask(number)
+    rng = np.random.default_rng(5)
+    for number in (1000 + rng.integers(0, 150, 60_000)).tolist():
+        run.ask(number)
+    kept = sum(run.shelf.index.find(*WORDS[number]) > 0 for number in range(50))
+    assert kept < 10
+
+
+def test_one_insertion_costs_a_bounded_number_of_steps() -> None:
+    """After hits alone every slot has rounds left; still the next insertion finds one to go."""
+    shelf = Shelf(1000, 0.1)
+    slots = [shelf.put(*WORDS[number])[0] for number in range(1000)]
+    for slot in slots * 8:
+        shelf.evictor.hit(slot)
+    _, gone = shelf.put(*WORDS[1000])
+    assert gone > 0
+    assert len(shelf.evictor) == 1000
+
+
+def test_a_trial_of_a_large_cache_sees_a_sample() -> None:
+    masks = {slots: WindowTrial(Shelf(slots, 1.0).evictor).mask for slots in (1, 512, 513, 1024, 1025, 100_000)}
+    assert masks == {1: 0, 512: 0, 513: 1, 1024: 1, 1025: 3, 100_000: 255}
+
+
+def test_counts_are_remembered_halved_and_never_too_small() -> None:
+    popularity = Popularity(500)
+    rng = np.random.default_rng(2)
+    counts = {low: int(rng.integers(0, 16)) for low, _ in WORDS[:500]}
+    for low, count in counts.items():
+        popularity.note(low, count)
+    assert all(popularity.of(low) >= count for low, count in counts.items())
+    assert sum(popularity.of(low) == count for low, count in counts.items()) > 475
+    popularity.halve()
+    assert all(popularity.of(low) >= count // 2 for low, count in counts.items())
+
+
+def test_rings_share_columns() -> None:
+    links = column(10, np.int32), column(10, np.int32)
+    one, other = Ring(*links), Ring(*links)
+    for slot in (1, 2, 3):
+        one.push(slot)
+    other.push(4)
+    one.turn()
+    assert (list(one), list(other)) == ([2, 3, 1], [4])
+    one.remove(3)
+    one.remove(2)
+    other.push(2)
+    assert (list(one), list(other)) == ([1], [4, 2])
+    one.remove(1)
+    assert (list(one), one.head, one.count) == ([], 0, 0)
+
+
+def test_an_index_with_collisions_finds_what_it_holds() -> None:
+    """Words that begin their search at the same few places, so that every removal moves others up."""
+    rng = np.random.default_rng(4)
+    index = KeyIndex(40)
+    size = 2 * 41
+    held: dict[tuple[int, int], int] = {}
+    free = list(range(1, 41))
+    for step in range(4000):
+        if held and (not free or rng.random() < 0.5):
+            key = list(held)[int(rng.integers(len(held)))]
+            index.remove(held[key])
+            free.append(held.pop(key))
+        else:
+            key = int(rng.integers(5)) * size + int(rng.integers(3)) + size - 2, step
+            held[key] = free.pop()
+            index.add(*key, held[key])
+        assert all(index.find(*key) == slot for key, slot in held.items())
+    assert index.check(set(held.values())) == []
+    assert index.check({1}) != []
+
+
+def test_evictor_on_its_own() -> None:
+    lows = column(12, np.uint64)
+    evictor = Evictor(3, 0.1, lows)
+    assert [evictor.insert(slot) for slot in (1, 2, 3)] == [0, 0, 0]
+    assert evictor.insert(4) > 0
+    assert len(evictor) == 3
+    evictor.remove(next(iter(evictor.live())))
+    assert len(evictor) == 2
