@@ -185,6 +185,8 @@ class Fleet:
         self.all = [Instance(url, dims) for _ in range(instances)]
         self.serving = list(range(instances))
         self.wrong = self.under = 0
+        self.rate = 0.0
+        """Requests a second, as it turned out."""
 
     async def kill(self) -> None:
         """The first ends without a word; the others get its requests."""
@@ -235,6 +237,7 @@ async def federated(
         else:
             fleet.wrong += hit.value != b"%d" % texts[hit.key]
             fleet.under += float(rows[texts[hit.key]] @ rows[text]) < bound
+    fleet.rate = len(stream) / (CLOCK.now() - started_s)
     return tally
 
 
@@ -339,7 +342,7 @@ async def _federated_line(
     frames = sum(found.get("announced_bytes", 0.0) for found in statistics) / announced
     into, out = spent[0] / announced, spent[1] / announced / count
     more = f"an entry: frame {frames:.0f} B, to Redis {into:.0f} B, from it {out:.0f} B an instance; "
-    more += f"{fleet.under} hits under the bound in float32"
+    more += f"{fleet.rate:.0f} requests/s; {fleet.under} hits under the bound in float32"
     label = f"{count} federated" + (f", {fault}" if fault != "none" else "")
     print(line(label, tally, *others, more))
     return fleet.wrong

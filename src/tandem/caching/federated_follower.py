@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tandem.caching.base import Key
 from tandem.caching.federated_board import Board
-from tandem.caching.federated_replica import Replica
+from tandem.caching.federated_replica import Replica, fold
 from tandem.caching.federated_snapshot import Snapshots
 from tandem.caching.federated_wire import START, Addition, Announcement, Fault, StreamId, Wire
 
@@ -53,7 +53,7 @@ class Follower:
         if (self._doubt or not entries or len(entries) == count) and not await self._goes_on():
             return
         # A snapshot that was taken in now may cover some of them already.
-        self._fold([data for place, data in entries if place > self.place])
+        await self._fold([data for place, data in entries if place > self.place])
         if entries:
             self.place = max(self.place, entries[-1][0])
         if len(entries) < count:
@@ -88,7 +88,7 @@ class Follower:
         self._doubt = False
         return True
 
-    def _fold(self, entries: Sequence[bytes]) -> None:
+    async def _fold(self, entries: Sequence[bytes]) -> None:
         """Take entries in. What comes last about a key counts."""
         added: dict[Key, Addition] = {}
         removed: dict[Key, None] = {}
@@ -101,7 +101,7 @@ class Follower:
             else:
                 self._note(announced, added, removed)
         if added or removed:
-            refused = self._replica.fold(list(added.values()), list(removed))
+            refused = await fold(self._replica, list(added.values()), list(removed))
             self.counters["refused"] += refused
             self.counters["added"] += len(added) - refused
             self.counters["removed"] += len(removed)

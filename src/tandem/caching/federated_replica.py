@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Protocol
@@ -16,6 +17,8 @@ from tandem.vectors.base import NOTHING, Codes, Ids, Index, Storage
 
 # Rows handed out at once when all of them are asked for.
 _BLOCK = 256
+# Additions folded at once.
+_SLICE = 16
 _SHORTEST, _LONGEST = 0.5, 1e5
 _TYPES: dict[Storage, np.dtype[np.generic]] = {
     "int8": np.dtype("i1"),
@@ -43,6 +46,16 @@ class Replica(Protocol):
         """The ``newest`` so many entries, the oldest of them first. It may change while it is read: what is added then
         need not come, what is removed may."""
         ...
+
+
+async def fold(replica: Replica, added: Sequence[Addition], removed: Sequence[Key]) -> int:
+    """As ``Replica.fold``, with turns for others in between: a graph takes up to a millisecond for each addition, and
+    requests are not to wait for hundreds of them."""
+    refused = replica.fold([], removed) if removed else 0
+    for start in range(0, len(added), _SLICE):
+        refused += replica.fold(added[start : start + _SLICE], [])
+        await asyncio.sleep(0)
+    return refused
 
 
 class IndexReplica:

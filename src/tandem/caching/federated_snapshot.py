@@ -8,7 +8,6 @@ write at once all the same, as one took longer than its lease, the later manifes
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections import Counter
 from itertools import chain
@@ -16,7 +15,7 @@ from itertools import chain
 import msgspec
 
 from tandem.caching.federated_board import Board
-from tandem.caching.federated_replica import Replica
+from tandem.caching.federated_replica import Replica, fold
 from tandem.caching.federated_wire import INSTANCE_BYTES, Addition, Fault, Manifest, StreamId, Wire
 from tandem.errors import ConfigError
 
@@ -24,10 +23,10 @@ _MANIFEST, _LEASE = "manifest", "lease"
 
 
 class SnapshotOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot is due after ``every`` announcements, or when there is none. It holds the ``newest`` so many entries,
-    in chunks of ``chunk_entries``; chunks of more than ``chunk_bytes`` are not read. Each ``look_s`` an instance looks
-    whether one is due. ``lease_s``: least time from one to the next. ``expire_s``: how long one lives when nobody
-    writes the next; ``grace_s``: how long when somebody did."""
+    """A snapshot is due after ``every`` announcements, or when there is none with half of what is known. It holds the
+    ``newest`` so many entries, in chunks of ``chunk_entries``; chunks of more than ``chunk_bytes`` are not read. Each
+    ``look_s`` an instance looks whether one is due. ``lease_s``: least time from one to the next. ``expire_s``: how
+    long one lives when nobody writes the next; ``grace_s``: how long when somebody did."""
 
     every: int = 20_000
     newest: int = 100_000
@@ -68,9 +67,8 @@ class Snapshots:
             if isinstance(additions, Fault):
                 self.counters["chunks_missing" if data is None else f"chunks_{additions}"] += 1
                 continue
-            self.counters["refused"] += self._replica.fold(additions, [])
+            self.counters["refused"] += await fold(self._replica, additions, [])
             self.counters["restored"] += len(additions)
-            await asyncio.sleep(0)
         return manifest.covers
 
     async def keep(self, covers: StreamId, seen: int) -> None:
@@ -79,7 +77,9 @@ class Snapshots:
         manifest = await self._manifest()
         if manifest is not None and manifest != self._known:
             self._known, self._since = manifest, seen
-        due = manifest is None or seen - self._since >= self._options.every
+        # A newcomer to an empty Redis may have written one before those who know more.
+        much_more = manifest is not None and min(len(self._replica), self._options.newest) > 2 * manifest.entries
+        due = manifest is None or much_more or seen - self._since >= self._options.every
         if due and len(self._replica) and await self._claim():
             await self._write(covers, manifest)
             self._since = seen

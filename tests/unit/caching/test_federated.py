@@ -173,7 +173,7 @@ async def test_a_snapshot_is_made_anew_on_a_board_that_came_back_empty(board: Me
     assert new.knows(1, 2, 3)
 
 
-@pytest.mark.parametrize(("every", "written"), [(10, 3), (15, 2), (1000, 1)])
+@pytest.mark.parametrize(("every", "written"), [(1, 30), (8, 5), (1000, 4)])
 async def test_snapshots_are_written_when_they_are_due(board: MemoryBoard, every: int, written: int) -> None:
     site = Site(board, every=every)
     for i in range(30):
@@ -186,6 +186,22 @@ async def test_snapshots_are_written_when_they_are_due(board: MemoryBoard, every
     (manifest,) = (WIRE.read_manifest(data) for name, data in board.blobs.items() if name == "manifest")
     assert isinstance(manifest, Manifest)
     assert len(board.blobs) == manifest.chunks + 1
+
+
+async def test_who_knows_far_more_than_the_snapshot_writes_another(board: MemoryBoard) -> None:
+    newcomer, old = Site(board), Site(board)
+    await announce(board, *range(10))
+    await old.read()
+    board.restart()
+    await announce(board, 10)
+    await newcomer.read()
+    await newcomer.snapshots.keep(newcomer.follower.place, seen=1)
+    board.blobs.pop("lease")
+    await old.read()
+    await old.snapshots.keep(old.follower.place, seen=11)
+    new = Site(board)
+    await new.read()
+    assert new.knows(*range(11))
 
 
 async def test_one_writes_at_a_time_and_the_others_know(board: MemoryBoard) -> None:
