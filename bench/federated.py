@@ -36,7 +36,7 @@ from tandem.caching.federated_cache import CacheOptions, FederatedCache
 from tandem.caching.federated_replica import IndexReplica
 from tandem.caching.federated_snapshot import SnapshotOptions
 from tandem.caching.federated_values import RedisValues, ValuesOptions
-from tandem.caching.federated_wire import Scope, StreamId
+from tandem.caching.federated_wire import START, Announcement, Scope, StreamId, Wire
 from tandem.clock import SystemClock
 from tandem.types import Rows
 from tandem.vectors.base import IndexOptions
@@ -332,20 +332,39 @@ async def _federated_line(
     count, fault = case
     async with connect(url) as client:
         await client.flushall()
-        fleet = Fleet(url, rows.shape[1], count)
-        before = await traffic(client)
-        tally = await federated(fleet, rows, keys, stream, arguments.bound, arguments.rate, FAULTS[fault])
-        spent = np.subtract(await traffic(client), before)
-        statistics = [instance.cache.statistics() for instance in fleet.all]
-        await fleet.close()
-    announced = sum(int(found.get("announced", 0)) for found in statistics) or 1
-    frames = sum(found.get("announced_bytes", 0.0) for found in statistics) / announced
-    into, out = spent[0] / announced, spent[1] / announced / count
-    more = f"an entry: frame {frames:.0f} B, to Redis {into:.0f} B, from it {out:.0f} B an instance; "
-    more += f"{fleet.rate:.0f} requests/s; {fleet.under} hits under the bound in float32"
+    fleet = Fleet(url, rows.shape[1], count)
+    tally = await federated(fleet, rows, keys, stream, arguments.bound, arguments.rate, FAULTS[fault])
+    await fleet.close()
+    more = f"{fleet.rate:.0f} requests/s; {fleet.under} hits are under the bound in float32"
     label = f"{count} federated" + (f", {fault}" if fault != "none" else "")
-    print(line(label, tally, *others, more))
+    print(line(label, tally, *others, more), flush=True)
     return fleet.wrong
+
+
+async def wire_bytes(rows: Rows, url: str) -> None:
+    """What an announcement costs on the wire, as Redis counts it: one by one, and 64 at once."""
+    scope = Scope(model="bench", namespace="bytes", codec="int8", signature_bytes=rows.shape[1])
+    wire = Wire(scope)
+    names = [hashlib.blake2b(b"%d" % i, digest_size=16).digest() for i in range(64)]
+    additions = empty(rows.shape[1]).add(names, rows[:64])
+    frames = [wire.announcement(Announcement(one, b"instance", CLOCK.wall())) for one in additions]
+    async with connect(url) as client:
+        board = RedisBoard(client, scope.id(), BoardOptions())
+        for batch in (1, 64):
+            place = (await board.view(START)).last
+            await traffic(client)
+            # To ask for the counters is counted, too: the first two questions in a row tell how much.
+            counts = [await traffic(client), await traffic(client)]
+            await board.append(frames[:batch])
+            counts.append(await traffic(client))
+            await board.read(place, batch, 0.01)
+            counts.append(await traffic(client))
+            steps = np.diff(counts, axis=0)
+            (written, answered), (asked, got) = (steps[1:] - steps[0]) / batch
+            print(
+                f"an announcement, {batch:>2} at once: frame {len(frames[0])} B; written {written:.0f} B,"
+                f" answered {answered:.0f} B; each reader asks {asked:.0f} B and gets {got:.0f} B"
+            )
 
 
 def main() -> int:
@@ -366,6 +385,7 @@ def main() -> int:
     workload |= {"bound": f"cosine {arguments.bound}", "rate": f"{arguments.rate:g} requests/s, in turn", "seed": "0"}
     print("\n".join(conditions(workload).lines()))
     with TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
+        asyncio.run(wire_bytes(rows, server.url))
         wrong = asyncio.run(race(arguments, rows, keys, server.url))
     print(f"\n{wrong} values that belong to another text")
     return 1 if wrong else 0
