@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import msgspec
 import numpy as np
@@ -22,8 +23,10 @@ from tandem.vectors.work import Worker
 _SAMPLE = 8192
 _ROUNDS = 10
 _SEED = 7
-# A half smaller than this is no cell; then the rows are parted at the median between the two centroids.
+# A half smaller than this is no cell. 2-means then parts its sample at the median and goes on from there; where even
+# that does not help, as with one row a thousand times, the cell stays whole until it has grown by half.
 _LEAST = 0.05
+_PATIENCE = 1.5
 
 
 class Layout(msgspec.Struct, frozen=True, eq=False):
@@ -55,6 +58,7 @@ class Cells:
         self._worker = worker
         self._splitting: LivingIndex | None = None
         self._move: Move | None = None
+        self._whole: WeakKeyDictionary[LivingIndex, int] = WeakKeyDictionary()
         with self.lock:
             self._tend()
 
@@ -83,26 +87,31 @@ class Cells:
             self._move.note(ids)
 
     def _tend(self) -> None:
-        if self._splitting is None:
-            largest = max(self.layout.cells, key=len)
-            if len(largest) > 2 * self._options.cell_rows and self._worker.submit(partial(self._split, largest)):
-                self._splitting = largest
+        if self._splitting is not None:
+            return
+        for cell in self.layout.cells:
+            if len(cell) > max(2 * self._options.cell_rows, self._whole.get(cell, 0)):
+                if self._worker.submit(partial(self._split, cell)):
+                    self._splitting = cell
+                return
 
     def _split(self, cell: LivingIndex, stopped: Callable[[], bool]) -> None:
-        done = False
         try:
             halves = self._halves(cell)
             with self.lock:
                 self._move = Move(cell, halves, self.lock)
-            done = self._move.run(stopped, partial(self._swap, cell, halves))
+            self._move.run(stopped, partial(self._swap, cell, halves))
         finally:
             with self.lock:
                 self._splitting = self._move = None
-                # One that failed is tried again with the next row that is written.
-                if done:
-                    self._tend()
+                if cell in self.layout.cells:
+                    self._whole[cell] = int(len(cell) * _PATIENCE)
+                self._tend()
 
     def _swap(self, cell: LivingIndex, halves: Layout) -> None:
+        sizes = [len(half) for half in halves.cells]
+        if min(sizes) < _LEAST * sum(sizes):
+            return
         centroids, cells = self.layout.centroids, self.layout.cells
         kept = [place for place, other in enumerate(cells) if other is not cell]
         self.layout = Layout(

@@ -20,7 +20,7 @@ What was found out about usearch 2.26, and what follows from it here:
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,8 +101,10 @@ class Graph:
             found = keys[0, : counts[0]]
             found = found[found < _GRAVES][:k]
             if len(found) >= min(k, len(self)) or wanted == len(self._compiled):
-                rows = [row for row in self.rows(found) if row is not None]
-                return found.view(np.int64), np.stack(rows)
+                # All are there, and none is None: nobody else has been in between.
+                held = cast("tuple[Codes, ...]", self._compiled.get_many(found, self._compiled.dtype))
+                rows: Codes = np.concatenate(held, axis=None)
+                return found.view(np.int64), rows.view(self._kind).reshape(len(found), -1)
             wanted *= _LONGER
 
     def rows(self, keys: NDArray[np.uint64]) -> list[Codes | None]:

@@ -16,7 +16,7 @@ from tandem.vectors.turns import Turns
 _STEP = 8
 # Fetched beyond k. The graph compares the query as int8, too, which swaps neighbours less than 0.001 apart; so a few
 # more are ranked anew by the exact cosine with the query as it is.
-_EXTRA = 8
+_EXTRA = 6
 
 
 class HnswIndex:
@@ -61,10 +61,10 @@ class HnswIndex:
                 near, held = self._graph.near(codes[place : place + 1], k + _EXTRA)
             wide = held.astype(np.float32)
             exact = (wide @ unit[place]) / lengths(wide)
-            best = np.argsort(-exact, kind="stable")[:k]
+            best = (-exact).argsort(kind="stable")[:k]
             ids[place, : len(best)] = near[best]
-            cosines[place, : len(best)] = exact[best]
-        return ids, np.clip(cosines, -1, 1, out=cosines)
+            cosines[place, : len(best)] = exact[best].clip(-1, 1)
+        return ids, cosines
 
     def memory_bytes(self) -> int:
         with self._lock:

@@ -57,14 +57,13 @@ def unit_rows(rows: Rows, dims: int) -> Rows:
     rows = np.asarray(rows)
     if rows.ndim != 2 or rows.shape[1] != dims:
         raise ValueError(f"rows are [n, {dims}], not {list(rows.shape)}")
-    rows = np.ascontiguousarray(rows, dtype=np.float32)
-    # Twice: squares of large or tiny numbers leave float32's range where the numbers themselves do not.
-    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
-    if not np.isfinite(largest).all() or not largest.all():
+    # float64, as squares of large or tiny numbers leave float32's range where the numbers themselves do not.
+    wide = rows.astype(np.float64)
+    long = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    if not (np.isfinite(long) & (long > 0)).all():
         raise ValueError("a row is not finite, or is zero and has no direction")
-    unit: Rows = rows / largest
-    unit /= lengths(unit)[:, None]
-    return unit
+    wide /= long[:, None]
+    return wide.astype(np.float32)
 
 
 def encode(unit: Rows, storage: Storage) -> Codes:

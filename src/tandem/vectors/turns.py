@@ -8,7 +8,7 @@ from types import TracebackType
 
 
 class Turns:
-    """As ``threading.Lock`` in a ``with``, but first come, first served.
+    """As ``threading.Lock`` in a ``with``, but first come, first served. ``waiting``: who stands in line.
 
     A thread that adds a million rows gives the lock back after each few. With a plain lock it has it again before a
     waiting search has woken up, and the search may wait for seconds; here it is handed to who waits longest.
@@ -17,7 +17,7 @@ class Turns:
     def __init__(self) -> None:
         self._books = Lock()
         self._taken = False
-        self._waiting: deque[Lock] = deque()
+        self.waiting: deque[Lock] = deque()
 
     def __enter__(self) -> None:
         with self._books:
@@ -26,12 +26,12 @@ class Turns:
                 return
             turn = Lock()
             turn.acquire()
-            self._waiting.append(turn)
+            self.waiting.append(turn)
         turn.acquire()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         with self._books:
-            if self._waiting:
-                self._waiting.popleft().release()
+            if self.waiting:
+                self.waiting.popleft().release()
             else:
                 self._taken = False
