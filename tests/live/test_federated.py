@@ -13,17 +13,22 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
+from tandem.caching.base import Entry
 from tandem.caching.breaker import BreakerOptions
 from tandem.caching.federated import Federation, FederationOptions
 from tandem.caching.federated_board import Board, BoardOptions, RedisBoard, connect
 from tandem.caching.federated_cache import CacheOptions, FederatedCache
 from tandem.caching.federated_snapshot import SnapshotOptions
-from tandem.caching.federated_values import RedisValues, ValuesOptions
+from tandem.caching.federated_values import RedisValues, StoreValues, ValuesOptions
 from tandem.caching.federated_wire import START, Scope, Wire
+from tandem.caching.record import Records
+from tandem.caching.redis import RedisOptions, redis_store
 from tandem.clock import SystemClock
 from tandem.errors import ConfigError
+from tandem.quantization import ROW_CODECS
+from tandem.types import Tier
 from tests.conftest import REPOSITORY
-from tests.federated_board import SCOPE, MemoryBoard, key_of, replica, rows, until
+from tests.federated_board import DIMS, SCOPE, MemoryBoard, key_of, replica, rows, until
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.live
@@ -328,6 +333,34 @@ async def test_values_are_checked(server: RedisServer) -> None:
         assert values.counters["rejected_foreign"] == values.counters["rejected_corrupted"] == 1
         await values.delete(keys)
         assert await values.get(keys) == [None] * 4
+
+
+async def test_rows_come_from_the_second_level(server: RedisServer) -> None:
+    clock, row = SystemClock(), rows(1)[0]
+    records = Records(b"12345678", DIMS, ROW_CODECS.get("float32")())
+    store = redis_store(RedisOptions(url=server.url), records, clock)
+    async with connect(server.url) as client:
+        caches: list[FederatedCache[Entry]] = []
+        for _ in range(2):
+            copy = replica()
+            instance = Federation(RedisBoard(client, SCOPE.id(), BOARD), SCOPE, copy, OPTIONS, clock)
+            caches.append(FederatedCache(instance, copy, StoreValues(store), CacheOptions(), clock))
+            caches[-1].start()
+        caches[0].store(key_of(1), row, Entry(row=row, tokens=7, tier=Tier.FP32))
+        await until(lambda: caches[1].statistics()["entries"] == 1)
+        hit = await caches[1].lookup(row, 0.99)
+        assert hit is not None
+        assert hit.value.tokens == 7
+        np.testing.assert_array_equal(hit.value.row, row)
+        caches[0].store(key_of(2), -row, Entry(row=-row, tokens=8, tier=Tier.FP32))
+        await until(lambda: caches[1].statistics()["entries"] == 2)
+        server.suspend()
+        assert await caches[1].lookup(-row, 0.99) is None
+        assert caches[1].statistics()["entries"] == 2, "that it does not answer does not mean that it has none"
+        server.resume()
+        for cache in caches:
+            await cache.close()
+    await store.close()
 
 
 def test_a_url_that_is_none_is_an_error_of_the_configuration() -> None:

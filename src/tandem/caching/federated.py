@@ -50,7 +50,8 @@ class FederationOptions(msgspec.Struct, frozen=True, kw_only=True):
     note_bytes: int = 4096
     secret: bytes = b""
     drain_s: float = 0.5
-    breaker: BreakerOptions = BreakerOptions()
+    # Nobody waits for a try that fails, and each second without news costs hits: so they are closer together.
+    breaker: BreakerOptions = BreakerOptions(most_s=2.0)
     snapshots: SnapshotOptions = SnapshotOptions()
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.caching.base import Key
-from tandem.caching.breaker import Breaker
+from tandem.caching.breaker import Breaker, BreakerOptions
 from tandem.caching.federated import Federation
 from tandem.caching.federated_outbox import Outbox, end, persist
 from tandem.caching.federated_replica import IndexReplica
@@ -68,7 +68,7 @@ class FederatedCache(Generic[V]):
         self._outbox: Outbox[tuple[Addition, V] | Key] = Outbox(
             self._share, entries=options.queue_entries, batch=options.batch_entries
         )
-        self._breaker = Breaker("Sharing federated values")
+        self._breaker = Breaker("Sharing federated values", BreakerOptions(most_s=2.0))
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""Values of a federated cache: payloads by key in Redis, for whoever has no second level of its own kind."""
+"""Values of a federated cache: rows that lie in the second level anyway, or payloads of any kind in Redis."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import msgspec
 
-from tandem.caching.base import Key
+from tandem.caching.base import Entry, EntryStore, Key
 from tandem.caching.breaker import Breaker, BreakerOptions
 from tandem.caching.federated_board import within
 from tandem.caching.federated_wire import Fault, Wire
@@ -36,6 +36,42 @@ class Values(Protocol[V]):
     async def delete(self, keys: Sequence[Key]) -> None:
         """Forget them: who missed that they were removed shall not find them."""
         ...
+
+
+class SharedStore(EntryStore, Protocol):
+    """A second level that all instances share, and that can be waited for."""
+
+    async def flush(self) -> None:
+        """Wait until what was put is written, or given up."""
+        ...
+
+
+class StoreValues:
+    """Rows in the second level. It answers trouble with None, as it does a miss; its state tells which it was."""
+
+    def __init__(self, store: SharedStore) -> None:
+        self._store = store
+
+    async def get(self, keys: Sequence[Key]) -> list[Entry | None]:
+        found = await self._store.get(keys)
+        if None in found:
+            self._require()
+        return found
+
+    async def put(self, keys: Sequence[Key], values: Sequence[Entry]) -> None:
+        await self._store.put(keys, values)
+        # What is announced must be there when others look.
+        await self._store.flush()
+        self._require()
+
+    async def delete(self, keys: Sequence[Key]) -> None:
+        """They stay: a row is right for as long as its key is asked for, and to forget a neighbour makes it no wrong
+        one."""
+
+    def _require(self) -> None:
+        state = self._store.state()
+        if state != "ok":
+            raise ConnectionError(f"{self._store.name}: {state}")
 
 
 class ValuesOptions(msgspec.Struct, frozen=True, kw_only=True):
