@@ -38,13 +38,18 @@ _BLOCK = 512
 
 def texts_of(name: str, data: Path) -> list[str]:
     """The distinct texts of a data set, in the order of its file."""
+    if name in ("banking77", "clinc150"):
+        return list(intents_of(name, data))
+    return list(dict.fromkeys(text for _, *pair in question_pairs(data) for text in pair))
+
+
+def intents_of(name: str, data: Path) -> dict[str, str]:
+    """Of banking77 or clinc150: what each text wants."""
     if name == "banking77":
         with open(data / "banking77" / "train.csv", newline="", encoding="utf-8") as file:
-            return list(dict.fromkeys(row["text"] for row in csv.DictReader(file)))
-    if name == "clinc150":
-        parts = json.loads((data / "clinc150" / "train_val.json").read_text(encoding="utf-8"))
-        return list(dict.fromkeys(text for part in parts.values() for text, _ in part))
-    return list(dict.fromkeys(text for _, *pair in question_pairs(data) for text in pair))
+            return {row["text"]: row["category"] for row in csv.DictReader(file)}
+    parts = json.loads((data / "clinc150" / "train_val.json").read_text(encoding="utf-8"))
+    return {text: intent for part in parts.values() for text, intent in part}
 
 
 def question_pairs(data: Path) -> list[tuple[bool, str, str]]:

@@ -111,8 +111,14 @@ class SemanticCache:
         guard = space.verdicts.guard(promise)
         # Before anything is known of the answer, or the labels would be no fair sample.
         audit = guard.audit()
-        found = space.nearest(unit, k, now)
-        evidence = [signals(space.words, text, entry.text, cosine) for entry, cosine in found]
+        # One more, for the lead of the last over the next.
+        near = space.nearest(unit, k + 1, now)
+        found = near[:k]
+        following = [*[cosine for _, cosine in near[1:]], -1.0]
+        evidence = [
+            signals(space.words, text, entry.text, cosine, after)
+            for (entry, cosine), after in zip(found, following[: len(found)], strict=True)
+        ]
         # Labels are about the nearest. Where that is not good enough, a farther one that looks better is not proven.
         served = [one for one, known in zip(found, evidence, strict=True) if guard.serves(known)]
         served = served if served[:1] == found[:1] else []

@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 
 from tandem.verification import Features
 
-COSINE_ALONE = 6
-"""So many signals are zero where a text is missing."""
-
+COUNT = 9
+# So many of them are zero where a text is missing.
+_OF_TEXTS = 6
 _WORD = re.compile(r"\w+")
 # What is compared of a text: a prompt of 64 KB would take milliseconds.
 _MAX_CHARS = 2000
 _BUCKETS = 1 << 14
+# A lead over the next entry beyond this is as good as none being there.
+_FAR = 0.5
 
 
 class Words:
@@ -47,10 +49,12 @@ class Words:
         return math.log((self._texts + 1) / (count + 1)) / math.log(self._texts + 2)
 
 
-def signals(words: Words, asked: str | None, stored: str | None, cosine: float) -> Features:
-    """Of a question and the text of its nearest entry; those beside the cosine are 0 where either text is missing."""
+def signals(words: Words, asked: str | None, stored: str | None, cosine: float, next_cosine: float) -> Features:
+    """``COUNT`` signals of a question and an entry near it; ``next_cosine`` is that of the entry next in distance, -1
+    for none. Those of the texts are 0 where either is missing."""
+    lead = min(cosine - next_cosine, _FAR)
     if asked is None or stored is None:
-        return (cosine, cosine * cosine, *[0.0] * COSINE_ALONE)
+        return (cosine, cosine * cosine, lead, *[0.0] * _OF_TEXTS)
     first, second = _words(asked), _words(stored)
     shared, either = first & second, first | second
     rarity = {word: words.rarity(word) for word in either}
@@ -58,6 +62,7 @@ def signals(words: Words, asked: str | None, stored: str | None, cosine: float) 
     return (
         cosine,
         cosine * cosine,
+        lead,
         1.0,
         _share(len(shared), len(either)),
         _jaccard(_trigrams(asked), _trigrams(stored)),

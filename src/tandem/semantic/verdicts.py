@@ -8,6 +8,7 @@ import msgspec
 
 from tandem.errors import InvalidInput
 from tandem.semantic.base import PromiseReport, SemanticOptions
+from tandem.semantic.signals import COUNT
 from tandem.verification import FeatureLearner, Features, Promise, Warden
 
 
@@ -86,7 +87,10 @@ class Verdicts:
             self.wrong += 1
 
     def restore(self, label: Label) -> None:
-        """A label from before a restart. Beyond the limit of promises it is left out."""
+        """A label from before a restart. Beyond the limit of promises it is left out, and so is one of another version,
+        which had other signals."""
+        if len(label.evidence) != COUNT:
+            return
         if label.promise in self._guards or len(self._guards) < self._options.max_promises:
             guard = self.guard(label.promise)
             guard.restore(label.evidence, label.right)

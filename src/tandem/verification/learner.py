@@ -22,7 +22,6 @@ drawn ranks keeps its level only nearly.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 
 import msgspec
@@ -146,13 +145,11 @@ def is_due(unlearned: int, labels: int, options: LearnerOptions) -> bool:
     return unlearned >= max(options.relearn_every, labels // _RELEARN_PART)
 
 
-def describe(
-    promise: Promise, labels: int, threshold: float | None, learned: Learned | None, labels_a_proof: float = 1.0
-) -> Report:
-    """A learner in words. ``labels_a_proof`` labels are taken for each that proves."""
+def describe(promise: Promise, labels: int, threshold: float | None, learned: Learned | None) -> Report:
+    """A learner in words."""
     goal = f"at most {promise.max_error:.2%} wrong with {promise.confidence:.0%} confidence"
     if learned is None:
-        least = math.ceil((binomial.least_n(promise.max_error, promise.delta / _STARTS) + 1) * labels_a_proof)
+        least = binomial.least_n(promise.max_error, promise.delta / _STARTS) + 1
         if labels < least:
             words = f"serves nothing: {goal} takes {least} labels at the least, {labels} are there"
         else:

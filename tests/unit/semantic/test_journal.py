@@ -13,6 +13,8 @@ import pytest
 
 from tandem.errors import ConfigError
 from tandem.semantic import Journal, Namespace, SemanticCache, SemanticOptions
+from tandem.semantic.records import Labelled
+from tandem.semantic.verdicts import Label
 from tandem.verification import Promise
 from tests.conftest import REPOSITORY
 from tests.unit.semantic.worlds import HERE, Calendar, at, cache, item
@@ -82,6 +84,20 @@ def test_what_was_learned_is_back_and_what_an_alarm_voided_is_not(tmp_path: Path
         journal.compaction(store.serials())()
     with opened(tmp_path) as (store, _):
         assert store.lookup_verified(HERE, at(0), PROMISE).threshold is None
+
+
+def test_labels_of_another_version_are_left_out(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    store = cache(recorder=journal)
+    store.store(HERE, item())
+    for _ in range(500):
+        journal.append(Labelled(HERE, Label(PROMISE, (0.9, 0.81), True, False)), takes_back=False)
+    journal.close()
+    with opened(tmp_path) as (store, _):
+        found = store.lookup_verified(HERE, at(0), PROMISE)
+        assert found.threshold is None
+        assert found.lookup_id is not None
+        assert store.feedback(HERE, found.lookup_id, True)
 
 
 def test_a_restart_does_not_lengthen_a_life(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tandem.errors import InvalidInput
-from tandem.semantic import Namespace, SemanticCache, SemanticOptions
+from tandem.semantic import Item, Namespace, SemanticCache, SemanticOptions
 from tandem.verification import GuardOptions, Promise
 from tests.unit.semantic.worlds import HERE, Calendar, at, cache, item
 
@@ -101,6 +101,34 @@ def test_audits_that_are_never_answered_are_given_up() -> None:
     with pytest.raises(InvalidInput):
         store.feedback(HERE, ids[0], True)
     assert store.feedback(HERE, ids[3], True)
+
+
+def test_texts_tell_apart_what_the_cosine_can_not() -> None:
+    """Every answer is one of two, at the same distance; only the words say which questions have it."""
+    store = cache()
+    store.store(HERE, Item(vector=at(0), payload=b"1", text="how do I open an account"))
+    chance = np.random.default_rng(0)
+    for index in range(3_000):
+        angle, right = float(chance.uniform(5, 10)), bool(index % 2)
+        text = f"how do I {'open' if right else 'close'} an account"
+        found = store.lookup_verified(HERE, at(angle), PROMISE, text=text)
+        if found.lookup_id is not None:
+            store.feedback(HERE, found.lookup_id, right)
+    hits = [
+        len(store.lookup_verified(HERE, at(6), PROMISE, text=f"how do I {verb} an account").hits)
+        for verb in ("open", "close")
+    ]
+    assert hits == [1, 0]
+
+
+def test_a_farther_entry_is_not_served_in_the_place_of_the_nearest() -> None:
+    store = cache()
+    store.store(HERE, item())
+    teach(store, 1_000)
+    assert len(store.lookup_verified(HERE, at(4), PROMISE, k=5).hits) == 1
+    ids = [store.store(HERE, item(angle)) for angle in (3, 12, 20)]
+    hits = store.lookup_verified(HERE, at(4), PROMISE, k=5).hits
+    assert [hit.id for hit in hits][:1] == ids[:1]
 
 
 def test_promises_of_a_namespace_are_limited() -> None:
