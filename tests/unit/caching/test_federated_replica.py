@@ -7,6 +7,7 @@ import pytest
 
 from tandem.caching.federated_replica import IndexReplica
 from tandem.caching.federated_wire import Addition
+from tandem.vectors import INDEXES
 from tandem.vectors.base import IndexOptions, Storage
 from tandem.vectors.linear import LinearIndex
 from tests.federated_board import DIMS, key_of, replica, rows
@@ -110,3 +111,17 @@ def test_an_index_of_somebody_else_is_refused() -> None:
     index.add(np.array([3]), rows(1))
     with pytest.raises(ValueError, match="empty index"):
         IndexReplica(index, "int8", 10)
+
+
+@pytest.mark.parametrize("name", list(INDEXES))
+def test_any_index_will_do(name: str) -> None:
+    options = IndexOptions(dims=DIMS, linear_up_to=0, cell_rows=50, background=False)
+    one, other = (IndexReplica(INDEXES.get(name)(options), "int8", 150) for _ in range(2))
+    made = one.add([key_of(i) for i in range(200)], rows(200))
+    assert [addition.key for addition in one.contents(10)] == [key_of(i) for i in range(190, 200)]
+    assert other.fold(made, [key_of(199)]) == 0
+    other.remove([key_of(199)])
+    for i in (60, 100, 198):
+        assert found(other, i) == found(one, i) == [key_of(i)]
+    assert found(other, 199) == []
+    assert len(one) == len(one.index) == 150
