@@ -91,22 +91,23 @@ class L1Cache:
 
     def put(self, keys: Sequence[Key], entries: Sequence[Entry], tenant: str = "") -> None:
         """Keep the entries, in the place of any under the same keys; a full cache lets older ones go, or does not let
-        these in. Raises ValueError for a row that is not [dims], and then keeps none."""
+        these in. Raises ValueError for a row that is not [dims], and for another number of keys; then it keeps none."""
+        if len(keys) != len(entries):
+            raise ValueError(f"{len(keys)} keys for {len(entries)} entries")
         if not keys:
             return
-        stored = self._codec.encode(self._rows_of(entries))
         # All that can fail is done before the first slot changes.
+        stored = self._codec.encode(_rows_of(entries, self.dims))
         facts = [(entry.tokens, _NUMBERS[entry.tier]) for entry in entries]
         words = [_words(key) for key in keys]
-        placed: dict[int, int] = {}
-        for number, ((low, high), (tokens, tier)) in enumerate(zip(words, facts, strict=True)):
-            slot = self._shelf.index.find(low, high) or self._place(low, high, tenant, placed)
+        for (low, high), row, (tokens, tier) in zip(words, stored, facts, strict=True):
+            slot = self._shelf.index.find(low, high) or self._place(low, high, tenant)
             if slot:
-                placed[slot] = number
+                # Row by row: a later one of this list may need the slot of an earlier one.
+                self._stored[slot] = row
                 self._tokens[slot], self._tiers[slot] = tokens, tier
                 if self._ttl_s:
                     self._born[slot] = self._now()
-        self._stored[list(placed)] = stored[list(placed.values())]
 
     def remove(self, keys: Sequence[Key]) -> int:
         """Forget these; how many were there."""
@@ -191,21 +192,16 @@ class L1Cache:
         # A clock that has gone back tells nothing about an entry: that one is over, too.
         return not 0.0 <= self._now() - self._born[slot] < self._ttl_s
 
-    def _place(self, low: int, high: int, tenant: str, placed: dict[int, int]) -> int:
-        """A slot for a new key, 0 when it is not let in. Whoever must go is taken out of ``placed`` too."""
+    def _place(self, low: int, high: int, tenant: str) -> int:
+        """A slot for a new key, 0 when it is not let in."""
         tenants = self._tenants
         if tenants is not None and (full := tenants.full(tenant)):
-            own = self._shelf.evictor.idle(full)
-            self._drop(own)
+            self._drop(self._shelf.evictor.idle(full))
             self._evictions += 1
-            placed.pop(own, None)
         slot, gone = self._shelf.put(low, high)
-        if gone:
-            self._evictions += 1
+        self._evictions += gone > 0
         if gone == slot:
             return 0
-        if gone:
-            placed.pop(gone, None)
         if tenants is not None:
             if gone:
                 tenants.remove(gone)
@@ -217,11 +213,14 @@ class L1Cache:
         if self._tenants is not None:
             self._tenants.remove(slot)
 
-    def _rows_of(self, entries: Sequence[Entry]) -> Rows:
-        for entry in entries:
-            if entry.row.shape != (self.dims,):
-                raise ValueError(f"a row of {self.dims} numbers was expected, not {list(entry.row.shape)}")
-        return np.array([entry.row for entry in entries], np.float32)
+
+def _rows_of(entries: Sequence[Entry], dims: int) -> Rows:
+    for entry in entries:
+        if entry.row.shape != (dims,):
+            raise ValueError(f"a row of {dims} numbers was expected, not {list(entry.row.shape)}")
+        if not 0 <= entry.tokens < 1 << 31:
+            raise ValueError(f"an entry of {entry.tokens} tokens")
+    return np.array([entry.row for entry in entries], np.float32)
 
 
 def entry_bytes(options: L1Options, dims: int) -> int:

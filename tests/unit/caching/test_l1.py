@@ -179,6 +179,16 @@ def test_a_row_of_another_width_is_refused_and_nothing_is_kept(row: np.ndarray) 
     assert cache.get(keys[0]) is None
 
 
+def test_what_does_not_fit_together_is_refused() -> None:
+    cache = cache_of(10)
+    keys = keys_of(2)
+    with pytest.raises(ValueError, match="2 keys for 1"):
+        cache.put(keys, [entry(1.0)])
+    with pytest.raises(ValueError, match="tokens"):
+        cache.put(keys, [entry(1.0), entry(1.0, tokens=1 << 40)])
+    assert len(cache) == 0
+
+
 def test_removed_and_cleared_is_gone() -> None:
     cache = cache_of(10)
     keys = keys_of(10)
