@@ -1,0 +1,196 @@
+"""Guards of the near-duplicate tier: texts whose difference could turn the meaning around do not stand for each other.
+
+No cheap key tells "open" from "closed" or 10 from 100: such words stand in the same company, so their vectors are near.
+What the key can not see is looked at in the words themselves. A guard that refuses too much costs a forward pass; one
+that refuses too little serves a wrong row. In doubt, refuse.
+
+Word lists alone were rejected: no list has all antonyms. Hence the rule on exchanged words, which needs no list: a text
+that has one word in the place of another is refused, whatever the two mean. That an antonym comes with other changes,
+and is on no list, is the gap that is left; ``Strictness.STRICT`` has none.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Set
+from enum import StrEnum
+from functools import lru_cache
+
+import msgspec
+
+from tandem.caching.near_words import (
+    CONTRACTIONS,
+    HARMLESS,
+    NEGATORS,
+    NUMBER_WORDS,
+    OPPOSED_PREFIXES,
+    OPPOSED_SUFFIXES,
+    OPPOSITES,
+    REVERSING_PREFIXES,
+    REVERSING_SUFFIXES,
+)
+
+# Letters with apostrophes inside; digits with points inside, or a point before; any sign by itself, but for plain
+# punctuation. `!x` is a negation, `x!` is not.
+_TOKEN = re.compile(
+    r"[^\W\d_]+(?:['’][^\W\d_]+)*|[.,]?\d+(?:[.,:]\d+)*|!(?=[\w(=])|[^\w\s.,;:?!'’‘\"“”„«»()…]|_",
+)
+# Shorter stems are found in too many words by chance.
+_STEM = 3
+
+
+class Strictness(StrEnum):
+    """USUAL: numbers, negations, antonyms, names, order, and words in the place of others. STRICT: whatever is not
+    harmless for sure."""
+
+    USUAL = "usual"
+    STRICT = "strict"
+
+
+class Refusal(StrEnum):
+    """Why a candidate must not stand for a text; the first that holds, in this order."""
+
+    NUMBER = "number"
+    NEGATION = "negation"
+    ANTONYM = "antonym"
+    NAME = "name"
+    ORDER = "order"
+    EXCHANGE = "exchange"
+    WORDS = "words"
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """A text as the guards see it: ``words`` casefolded, contractions expanded, plain punctuation gone, one space
+    between two; ``names``: those written with a capital within a sentence, as they are written."""
+
+    words: str
+    names: str
+
+
+def read(text: str) -> Reading:
+    """The words of ``text``."""
+    if not text.isascii():
+        # Full-width digits, superscripts and fractions become what they stand for.
+        text = unicodedata.normalize("NFKC", text)
+    tokens = _TOKEN.findall(text)
+    words = [word for token in tokens for word in _expand(token.casefold().replace("’", "'"))]
+    return Reading(" ".join(words), " ".join(_names(tokens)))
+
+
+def refusal(one: Reading, other: Reading, strictness: Strictness) -> Refusal | None:
+    """Why ``one`` and ``other`` must not stand for each other; None when nothing speaks against it. Symmetric.
+
+    The lists are of English. Texts with other letters than ASCII's are always treated strictly.
+    """
+    if one.names != other.names and one.words == other.words:
+        return Refusal.NAME
+    if one.words == other.words:
+        return None
+    ours, theirs = one.words.split(), other.words.split()
+    left, right = Counter(ours), Counter(theirs)
+    gone, come = (left - right).keys(), (right - left).keys()
+    differing = gone | come
+    if any(word in NUMBER_WORDS or not word.isalpha() for word in differing):
+        return Refusal.NUMBER
+    if not differing.isdisjoint(NEGATORS):
+        return Refusal.NEGATION
+    if _opposed(gone, come, left.keys(), right.keys()):
+        return Refusal.ANTONYM
+    if one.names != other.names:
+        return Refusal.NAME
+    if [word for word in ours if word not in differing] != [word for word in theirs if word not in differing]:
+        return Refusal.ORDER
+    if _exchanged(ours, theirs):
+        return Refusal.EXCHANGE
+    strict = strictness is Strictness.STRICT or not (one.words.isascii() and other.words.isascii())
+    return Refusal.WORDS if strict and not differing <= HARMLESS else None
+
+
+def _expand(word: str) -> Iterable[str]:
+    known = CONTRACTIONS.get(word)
+    if known is not None:
+        return known
+    if "'" not in word:
+        return (word,)
+    if word.endswith("n't"):
+        return (word[:-3], "not")
+    return word.split("'")
+
+
+def _names(tokens: list[str]) -> list[str]:
+    letters = [token for token in tokens if token.isalpha()]
+    if all(map(str.istitle, letters)) or all(map(str.isupper, letters)):
+        return []  # A heading, or a shout: capitals mean nothing.
+    return [token for token in tokens[1:] if token[0].isupper() and token != "I"]
+
+
+def _opposed(gone: Set[str], come: Set[str], left: Set[str], right: Set[str]) -> bool:
+    """Whether a word that only one text has turns around a word of the other: by a prefix or a suffix, whichever other
+    word that is; by the list, by opposed prefixes or suffixes, one that stands there instead."""
+    for words, others in ((gone, right), (come, left)):
+        for word in words:
+            if any(_alike(stem, other) for stem in _stems(word) for other in others if other != word):
+                return True
+            if any(_alike(stem, word) for other in others if other != word for stem in _stems(other)):
+                return True
+    for one in gone:
+        sides = _sides(one)
+        for other in come:
+            if other in OPPOSITES.get(one, _NONE):
+                return True
+            if sides and any(p == q and a != b and _alike(x, y) for p, a, x in sides for q, b, y in _sides(other)):
+                return True
+    return False
+
+
+_NONE = frozenset[str]()
+
+
+@lru_cache(maxsize=1 << 14)
+def _stems(word: str) -> tuple[str, ...]:
+    """What ``word`` would be the reverse of: "helpful" for "unhelpful", "use" for "useless"."""
+    before = [word[len(prefix) :] for prefix in REVERSING_PREFIXES if word.startswith(prefix)]
+    after = [word[: -len(suffix)] for suffix in REVERSING_SUFFIXES if word.endswith(suffix)]
+    return tuple(stem for stem in before + after if len(stem) >= _STEM)
+
+
+@lru_cache(maxsize=1 << 14)
+def _sides(word: str) -> tuple[tuple[int, int, str], ...]:
+    """(pair, side, stem) for every opposed prefix or suffix: "bound" on the left side of in- and out-."""
+    found = []
+    for pair, ends in enumerate(OPPOSED_PREFIXES):
+        found += [(pair, side, word[len(end) :]) for side, end in enumerate(ends) if word.startswith(end)]
+    for pair, ends in enumerate(OPPOSED_SUFFIXES, len(OPPOSED_PREFIXES)):
+        found += [(pair, side, word[: -len(end)]) for side, end in enumerate(ends) if word.endswith(end)]
+    return tuple(one for one in found if len(one[2]) >= _STEM)
+
+
+def _alike(stem: str, other: str) -> bool:
+    """The same but for endings of up to three letters."""
+    shared = max(_STEM, min(len(stem), len(other)) - 2)
+    return abs(len(stem) - len(other)) <= 3 and stem[:shared] == other[:shared]
+
+
+def _exchanged(ours: list[str], theirs: list[str]) -> bool:
+    """Whether words stand in the place of others, all else being the same: "open my account", "close my account"."""
+    start, ends = 0, (len(ours), len(theirs))
+    shorter = min(ends)
+    while start < shorter and ours[start] == theirs[start]:
+        start += 1
+    back = 0
+    while back < shorter - start and ours[-1 - back] == theirs[-1 - back]:
+        back += 1
+    left, right = ours[start : ends[0] - back], theirs[start : ends[1] - back]
+    if len(ours) != len(theirs):
+        # One word for two ("top up", "withdraw") is an exchange as well; much for much is another sentence.
+        return bool(left and right) and len(left) + len(right) <= 3 and not {*left, *right} <= HARMLESS
+    pairs = [(one, other) for one, other in zip(left, right, strict=True) if one != other]
+    return any(not {one, other} <= HARMLESS and not _inflected(one, other) for one, other in pairs)
+
+
+def _inflected(one: str, other: str) -> bool:
+    """Singular and plural. Not more: "useful" and "useless", "form" and "from" are near each other too."""
+    short, long = sorted((one, other), key=len)
+    return long in (short + "s", short + "es") and not short.endswith("s") and len(short) >= _STEM

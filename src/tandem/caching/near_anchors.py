@@ -1,0 +1,105 @@
+"""What is kept of the texts that others may be answered from: not their rows, which lie in the cache in front."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.caching.base import Key
+from tandem.caching.guards import Reading
+from tandem.caching.signatures import Signature
+from tandem.vectors import NOTHING, VectorIndex
+
+# CPython's objects of an anchor beside its bytes: struct, reading, three strings, key, two entries of dicts.
+_ENTRY_BYTES = 520
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """A text whose row is the model's own. ``ids``: its tokens, int32 as bytes."""
+
+    key: Key
+    space: str
+    reading: Reading
+    ids: bytes
+
+    def tokens(self) -> list[int]:
+        return np.frombuffer(self.ids, np.int32).tolist()
+
+    def memory_bytes(self) -> int:
+        return _ENTRY_BYTES + len(self.ids) + len(self.reading.words) + len(self.reading.names)
+
+
+class Anchors:
+    """At most ``capacity``; the oldest goes first. Without a signature an anchor waits, and is not found."""
+
+    def __init__(self, index: VectorIndex, capacity: int) -> None:
+        self._index = index
+        self._capacity = capacity
+        self._anchors: dict[int, Anchor] = {}
+        self._ids: dict[Key, int] = {}
+        self._oldest = self._next = 0
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._anchors)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._ids
+
+    def add(self, anchor: Anchor, signature: Signature | None) -> None:
+        """Keep it; one of the same key is replaced."""
+        self.remove(anchor.key)
+        while len(self._anchors) >= self._capacity:
+            self._remove(self._first())
+        self._anchors[self._next] = anchor
+        self._ids[anchor.key] = self._next
+        self._bytes += anchor.memory_bytes()
+        if signature is not None:
+            self._index.add(np.array([self._next], np.int64), signature[None, :])
+        self._next += 1
+
+    def remove(self, key: Key) -> bool:
+        """Whether it was there."""
+        found = self._ids.get(key)
+        if found is not None:
+            self._remove(found)
+        return found is not None
+
+    def waiting(self) -> tuple[NDArray[np.int64], list[Anchor]]:
+        """All anchors with their ids, for ``sign_all``."""
+        return np.array(list(self._anchors), np.int64), list(self._anchors.values())
+
+    def sign_all(self, ids: NDArray[np.int64], signatures: NDArray[np.float32]) -> None:
+        """Signatures [n, dims] of ``waiting``."""
+        self._index.add(ids, signatures)
+
+    def nearest(self, signature: Signature, k: int) -> list[tuple[Anchor, float]]:
+        """Anchors with their cosines, the best first."""
+        ids, cosines = self._index.search(signature[None, :], k)
+        pairs = zip(ids[0].tolist(), cosines[0].tolist(), strict=True)
+        return [(self._anchors[one], cosine) for one, cosine in pairs if one != NOTHING and one in self._anchors]
+
+    def clear(self) -> None:
+        """Forget all."""
+        if self._anchors:
+            self._index.remove(np.array(list(self._anchors), np.int64))
+        self._anchors.clear()
+        self._ids.clear()
+        self._bytes = 0
+
+    def memory_bytes(self) -> int:
+        """Anchors and index."""
+        return self._bytes + self._index.memory_bytes()
+
+    def _first(self) -> int:
+        # Ids only grow, so this walks over each once in its life; a dict's own first is a walk over its dead.
+        while self._oldest not in self._anchors:
+            self._oldest += 1
+        return self._oldest
+
+    def _remove(self, found: int) -> None:
+        anchor = self._anchors.pop(found)
+        del self._ids[anchor.key]
+        self._bytes -= anchor.memory_bytes()
+        self._index.remove(np.array([found], np.int64))

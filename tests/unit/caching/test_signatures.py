@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tandem.caching.near_duplicate import cosine_of
+from tandem.caching.signatures import GivenSigner, MinHashSigner, StaticSigner
+
+
+@pytest.mark.parametrize("grams", [1, 2, 3])
+def test_minhash_estimates_the_jaccard_similarity(grams: int) -> None:
+    signer, rng = MinHashSigner(grams), np.random.default_rng(1)
+    errors = []
+    for _ in range(200):
+        one = rng.integers(0, 30_000, 20).tolist()
+        other = one[: (cut := int(rng.integers(0, 21)))] + rng.integers(0, 30_000, 20 - cut).tolist()
+        left, right = shingles(one, grams), shingles(other, grams)
+        errors.append(cosine_of(signer.sign(one), signer.sign(other)) - len(left & right) / len(left | right))
+    assert abs(np.mean(errors)) < 0.02
+    assert np.std(errors) < 1.3 / 16
+
+
+def shingles(ids: list[int], grams: int) -> set[tuple[int, ...]]:
+    return {tuple(ids[i : i + size]) for size in range(1, grams + 1) for i in range(len(ids) - size + 1)}
+
+
+def test_minhash_is_the_same_in_another_object_and_knows_order() -> None:
+    one, other = MinHashSigner(), MinHashSigner()
+    assert (one.sign([5, 6, 7]) == other.sign([5, 6, 7])).all()
+    assert cosine_of(one.sign([5, 6, 7, 8]), one.sign([8, 7, 6, 5])) < 0.8
+    assert one.sign([5]).shape == (one.dims,)
+    assert (MinHashSigner(seed=1).sign([5]) != one.sign([5])).any()
+
+
+def test_the_static_key_learns_the_map_from_tokens_to_rows() -> None:
+    rng = np.random.default_rng(2)
+    table = rng.standard_normal((100, 12)).astype(np.float32)
+    truth = rng.standard_normal((12, 20)).astype(np.float32)
+    signer = StaticSigner(table, 20, fit_after=300)
+    texts = [rng.integers(0, 100, int(rng.integers(1, 12))).tolist() for _ in range(400)]
+    rows = [table[ids].mean(axis=0) @ truth for ids in texts]
+    made_ready = [signer.observe(ids, row) for ids, row in zip(texts, rows, strict=True)]
+    assert made_ready.index(True) == 299
+    assert sum(made_ready) == 1
+    cosines = [cosine_of(signer.sign(ids), row) for ids, row in zip(texts[300:], rows[300:], strict=True)]
+    assert np.mean(cosines) > 0.95
+
+
+def test_a_static_key_survives_rows_that_say_nothing() -> None:
+    signer = StaticSigner(np.zeros((4, 3), np.float32), 5, fit_after=2)
+    signer.observe([1], np.zeros(5, np.float32))
+    assert signer.observe([2, 3], np.zeros(5, np.float32))
+    assert np.isfinite(signer.sign([1])).all()
+
+
+def test_a_smaller_models_row_must_be_given() -> None:
+    with pytest.raises(ValueError, match="handed in"):
+        GivenSigner(8).sign([1])
