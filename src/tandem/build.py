@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from tandem.backends import BACKENDS
 from tandem.backends.footprint import guessed
 from tandem.batching import POLICIES, BatchLimits
+from tandem.caches import build_recall
 from tandem.clock import Clock, SystemClock
 from tandem.config import Settings, source_options
 from tandem.engine import Engine, EngineOptions
@@ -67,7 +68,13 @@ def build_engine(
         tokenizer_threads=settings.tokenizer_threads,
         warm_shapes=tuple(map(warm_shapes, limits)) if settings.warm else (),
     )
-    return Engine(model_info(settings, model, members), model.tokenizer, loop, clock, engine_options)
+    engine = Engine(model_info(settings, model, members), model.tokenizer, loop, clock, engine_options)
+    try:
+        engine.recall = build_recall(settings, engine.model, engine.intake, loop, clock)
+    except BaseException:
+        engine.halt()
+        raise
+    return engine
 
 
 def device_options(settings: Settings, member: Member, limits: BatchLimits) -> DeviceOptions:

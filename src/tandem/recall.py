@@ -7,7 +7,9 @@ text of it that another caller waits for is his as soon as its own batch has end
 
 from __future__ import annotations
 
+from asyncio import get_running_loop
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 import msgspec
@@ -18,7 +20,6 @@ from tandem.caching.base import Entry, Key
 from tandem.caching.exact import ExactCache
 from tandem.caching.keys import Context, KeyMaker
 from tandem.caching.single_flight import Flight, SingleFlight
-from tandem.clock import Clock
 from tandem.errors import RequestError
 from tandem.intake import Intake
 from tandem.models.tokenizer import Encoded
@@ -55,79 +56,80 @@ class Recall:
 
     def __init__(self, cache: ExactCache, keys: KeyMaker, intake: Intake, loop: SchedulerLoop, tier: Tier) -> None:
         self.cache = cache
+        self.now = cache.tally.now
         self.flights = SingleFlight()
         self.keys = keys
         self.intake = intake
         self.loop = loop
         self.tier = tier
 
-    def at_once(self, request: EmbedRequest) -> Answer | None:
-        """The answer, if memory alone has all of it. Raises InvalidInput."""
-        if not _is_text(request):
-            return None
-        tally = self.cache.tally
-        begun_s = tally.now()
-        entries = self.cache.now(self.text_keys(request))
-        if None in entries:
-            return None
-        answer = Answer(0)
-        answer.entries, answer.sources = entries, [Source.L1] * len(entries)
-        tally.seconds[Source.L1].append(tally.now() - begun_s)
-        self._count(answer)
-        return answer
+    def begin(self, request: EmbedRequest) -> Errand:
+        """A request with what memory has of it, which may be all. Raises InvalidInput."""
+        errand = Errand(self, request)
+        if errand.is_text:
+            begun_s = self.now()
+            errand.start(self._text_keys(request))
+            if errand.is_done:
+                self.cache.tally.seconds[Source.L1].append(self.now() - begun_s)
+                self.count(errand.answer)
+        return errand
 
-    async def fetch(self, request: EmbedRequest, check: Check, clock: Clock) -> Answer:
-        """All rows, from wherever they are. ``check`` may refuse what has to be computed. Raises what the scheduler,
-        the tokenizer and ``check`` raise."""
-        errand = _Errand(self, request, check, clock)
-        keys = self.text_keys(request) if _is_text(request) else await errand.token_keys()
-        await errand.run(keys)
-        self._count(errand.answer)
-        return errand.answer
-
-    def text_keys(self, request: EmbedRequest) -> list[Key]:
+    def _text_keys(self, request: EmbedRequest) -> list[Key]:
         """Raises InvalidInput for what is no text."""
         texts = cast("Sequence[str]", request.inputs)
         check_strings(texts)
         prompt, truncate = self.intake.terms(request)
         return self.keys.texts(Context(request.tenant, prompt, truncate, request.truncation_direction), texts)
 
-    def _count(self, answer: Answer) -> None:
+    def count(self, answer: Answer) -> None:
         for source, entry in zip(answer.sources, answer.entries, strict=True):
             if entry is not None:
                 self.cache.tally.count(source, entry.tokens)
 
 
-class _Errand:
+class Errand:
     """One request on its way. ``_encoded``: its inputs as tokens, where those came first."""
 
-    def __init__(self, recall: Recall, request: EmbedRequest, check: Check, clock: Clock) -> None:
+    def __init__(self, recall: Recall, request: EmbedRequest) -> None:
         self.answer = Answer(len(request.inputs))
+        self.is_text = isinstance(request.inputs[0], str)
+        self.is_done = False
+        """The answer is complete."""
         self._recall = recall
         self._request = request
-        self._check = check
-        self._clock = clock
-        self._begun_s = clock.now()
+        self._begun_s = recall.now()
         self._encoded: Encoded | None = None
+        self._places: dict[Key, list[int]] = {}
         self._sources: dict[Key, Source] = {}
 
-    async def token_keys(self) -> list[Key]:
-        """For inputs that come as ids, which have no other."""
-        self._encoded = await self._recall.intake.encode(self._request)
-        return self._recall.keys.tokens(self._request.tenant, self._encoded.ids, self._encoded.skips)
-
-    async def run(self, keys: Sequence[Key]) -> None:
-        """Fill the answer; ``keys``: one for each place."""
-        places: dict[Key, list[int]] = {}
-        for place, (key, entry) in enumerate(zip(keys, self._recall.cache.now(keys), strict=True)):
+    def start(self, keys: Sequence[Key]) -> None:
+        """Take what memory has; ``keys``: one for each place."""
+        found = self._recall.cache.now(keys)
+        answer = self.answer
+        if None not in found:
+            answer.entries, answer.sources, self.is_done = found, [Source.L1] * len(found), True
+            return
+        for place, (key, entry) in enumerate(zip(keys, found, strict=True)):
             if entry is None:
-                places.setdefault(key, []).append(place)
+                self._places.setdefault(key, []).append(place)
             else:
-                self.answer.entries[place], self.answer.sources[place] = entry, Source.L1
-        while places:
-            places = await self._once(places)
+                answer.entries[place], answer.sources[place] = entry, Source.L1
 
-    async def _once(self, places: dict[Key, list[int]]) -> dict[Key, list[int]]:
+    async def run(self, check: Check) -> Answer:
+        """The rest, from wherever it is. ``check`` may refuse what has to be computed. Raises what the scheduler, the
+        tokenizer and ``check`` raise."""
+        recall, request = self._recall, self._request
+        if not self.is_text:
+            # Ids have no key but that of all their tokens.
+            self._encoded = await recall.intake.encode(request)
+            self.start(recall.keys.tokens(request.tenant, self._encoded.ids, self._encoded.skips))
+        places = self._places
+        while places:
+            places = await self._once(places, check)
+        recall.count(self.answer)
+        return self.answer
+
+    async def _once(self, places: dict[Key, list[int]], check: Check) -> dict[Key, list[int]]:
         """Compute what nobody does, and wait for what others do. What they have given up is returned."""
         flights = self._recall.flights
         others = {key: flight for key in places if (flight := flights.find(key)) is not None}
@@ -136,7 +138,7 @@ class _Errand:
         mine = {key: flights.begin(key) for key in places if key not in others}
         try:
             if mine:
-                await self._compute(mine, places)
+                await self._compute(mine, places, check)
         finally:
             # What has landed stays so. The rest nobody computes any more: whoever waits for it begins anew.
             for flight in mine.values():
@@ -153,10 +155,18 @@ class _Errand:
 
     def _join(self, flight: Flight) -> None:
         self._recall.flights.joined += 1
-        if isinstance(flight.what, Item):
-            self._recall.loop.hasten(flight.what, self._request.priority, self._due_s())
+        hasten = partial(self._hasten, flight, self._due_s())
+        if flight.what is None:
+            flight.on_queue.append(hasten)
+        else:
+            hasten()
 
-    async def _compute(self, mine: dict[Key, Flight], places: dict[Key, list[int]]) -> None:
+    def _hasten(self, flight: Flight, due_s: float | None) -> None:
+        """Who joins a flight may be in more of a hurry than who began it."""
+        if isinstance(flight.what, Item):
+            self._recall.loop.hasten(flight.what, self._request.priority, due_s)
+
+    async def _compute(self, mine: dict[Key, Flight], places: dict[Key, list[int]], check: Check) -> None:
         """Land these flights, from the second level or by the model. Some may be left: those that waited for another
         request's, which was given up."""
         recall, request = self._recall, self._request
@@ -167,11 +177,11 @@ class _Errand:
         keys = [key for key in keys if not mine[key].landed.done()]
         if not keys:
             return
-        begun_s = self._clock.now()
+        begun_s = recall.now()
         encoded = await self._encode([places[key][0] for key in keys])
-        self.answer.tokenize_s += self._clock.now() - begun_s
+        self.answer.tokenize_s += recall.now() - begun_s
         # Again: many requests may have come in while the queue was empty, and tokenized since.
-        self._check(request)
+        check(request)
         waits: list[tuple[Flight, Flight]] = []
         chosen: list[int] = []
         for index, token_key in enumerate(recall.keys.tokens(request.tenant, encoded.ids, encoded.skips)):
@@ -220,6 +230,9 @@ class _Errand:
         group.arrived = arrived
         for flight, item in zip(flights, items, strict=True):
             flight.what = item
+            for joined in flight.on_queue:
+                # Before the first batch is cut, which is when this turn of the event loop is over.
+                get_running_loop().call_soon(joined)
         await recall.loop.run(group, items)
         answer.queue_s += group.queue_s
         answer.infer_s += group.infer_s
@@ -251,7 +264,3 @@ def pick(encoded: Encoded, chosen: Sequence[int]) -> Encoded:
     """Some of the texts."""
     skips = encoded.skips
     return Encoded([encoded.ids[i] for i in chosen], None if skips is None else [skips[i] for i in chosen])
-
-
-def _is_text(request: EmbedRequest) -> bool:
-    return bool(len(request.inputs)) and isinstance(request.inputs[0], str)

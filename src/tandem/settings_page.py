@@ -10,7 +10,7 @@ def settings_markdown() -> str:
     lines = [
         "# Settings",
         "",
-        "Generated from `src/tandem/config.py` by `make docs`; a test fails when they differ.",
+        "Generated from `src/tandem/settings.py` by `make docs`; a test fails when they differ.",
         "",
         "A value comes from, later ones winning: the default, the file given with `--config` (TOML, one flat table,",
         "keys as in the first column), the environment, the command line. Lists are comma-separated in the",

@@ -13,7 +13,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"backends", "caching", "semantic"}),
     frozenset({"workers"}),
     frozenset({"scheduling"}),
-    frozenset({"config", "settings_page", "devices", "build", "fleet", "engine", "intake", "recall", "embedder"}),
+    frozenset({"config", "settings", "settings_page", "devices", "build", "fleet", "engine", "intake", "recall", "caches", "embedder"}),
     frozenset({"server", "bulk", "bench", "simulation", "experiments", "distributed"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

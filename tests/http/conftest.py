@@ -130,7 +130,7 @@ class FakeEngine:
     def backlog(self) -> FakeBacklog:
         return FakeBacklog()
 
-    async def embed(self, request: EmbedRequest) -> EmbedResult:
+    async def ask(self, request: EmbedRequest) -> EmbedResult:
         self.requests.append(request)
         self.arrived.set()
         prompt = self._prompt(request)

@@ -19,7 +19,7 @@ import sys, threading
 from tandem import Embedder
 from tandem.config import Settings
 
-embedder = Embedder(sys.argv[1], settings=Settings(store_dir=sys.argv[2], backend="onnxruntime", warm=False))
+embedder = Embedder(sys.argv[1], settings=Settings(store_dir=sys.argv[2], backend="onnxruntime", warm=False, cache="off"))
 texts = [f"w{i % 40} " * 18 for i in range(200_000)]
 """
 LEAVE_WHILE_BUSY = """

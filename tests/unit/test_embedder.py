@@ -178,7 +178,7 @@ def test_closing_waits_for_calls_under_way(settings: Settings, device: Device) -
 
 
 async def test_a_cancelled_call_drops_what_waits(settings: Settings, device: Device) -> None:
-    async with Embedder(settings=msgspec.structs.replace(settings, warm=False)) as embedder:
+    async with Embedder(settings=msgspec.structs.replace(settings, warm=False, cache="off")) as embedder:
         first = asyncio.create_task(embedder.aembed(words(1)))
         await device.arrival()
         leaves = asyncio.create_task(embedder.aembed(MANY))

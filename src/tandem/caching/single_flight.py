@@ -8,6 +8,7 @@ belongs to one event loop's thread.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from tandem.caching.base import Entry, Key
 
@@ -16,13 +17,15 @@ class Flight:
     """A text under way. ``keys`` are those it is found by; ``landed`` is set to its entry, or to None when it was given
     up."""
 
-    __slots__ = ("keys", "landed", "what")
+    __slots__ = ("keys", "landed", "on_queue", "what")
 
     def __init__(self, key: Key) -> None:
         self.keys = [key]
         self.landed: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
         self.what: object = None
-        """The caller's own: what waits in the scheduler for it."""
+        """The caller's own: what stands for it in the scheduler's queue, once something does."""
+        self.on_queue: list[Callable[[], None]] = []
+        """To be called then."""
 
     async def wait(self) -> Entry | None:
         """Its entry, or None when it was given up. Who is cancelled here leaves the flight alone."""

@@ -46,6 +46,7 @@ class App:
         self._clock = clock
         self.readiness = Readiness(service, clock, options.readiness_interval_s)
         self._keys = ApiKeys(options.api_keys)
+        self._isolated = options.isolate_tenants
         self._cors = Cors(options.cors_origins)
         self._access = AccessLog(clock) if options.access_log else None
         gateway = Gateway(service, options, self.readiness, metrics, clock)
@@ -135,7 +136,8 @@ class App:
 
     def _admit(self, request: Request, route: Route) -> None:
         if self._keys and not route.open:
-            self._keys.check(request.headers)
+            tenant = self._keys.check(request.headers)
+            request.tenant = tenant if self._isolated else ""
         if self._draining and not route.always:
             raise Draining("the server is shutting down")
 
@@ -147,6 +149,10 @@ class App:
         if reply.body or reply.parts:
             headers.append((b"content-type", reply.content_type))
         headers += reply.headers
+        if request.source:
+            headers.append((b"x-tandem-cache", request.source))
+            if request.similarity is not None:
+                headers.append((b"x-tandem-similarity", b"%.4f" % request.similarity))
         if self._cors:
             headers += self._cors.headers(request.headers)
         if self._draining and CLOSE not in headers:

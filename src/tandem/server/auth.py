@@ -10,6 +10,7 @@ from pathlib import Path
 from tandem.errors import ConfigError, Unauthorized
 
 _BEARER = b"bearer "
+_TENANT_DIGITS = 32
 
 
 class ApiKeys:
@@ -21,8 +22,9 @@ class ApiKeys:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def check(self, headers: Mapping[bytes, bytes]) -> None:
-        """Raises Unauthorized unless a header carries a known key: ``Authorization: Bearer`` or ``X-API-Key``."""
+    def check(self, headers: Mapping[bytes, bytes]) -> str:
+        """Whose request it is: a name from which the key can not be told. Raises Unauthorized unless a header carries a
+        known key: ``Authorization: Bearer`` or ``X-API-Key``."""
         given = _bearer(headers.get(b"authorization", b"")) or headers.get(b"x-api-key", b"")
         if not given:
             raise Unauthorized("an API key is required: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
@@ -31,6 +33,7 @@ class ApiKeys:
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if not any(matches):
             raise Unauthorized("the API key is not known here")
+        return digest.hex()[:_TENANT_DIGITS]
 
 
 def _bearer(value: bytes) -> bytes:

@@ -153,6 +153,7 @@ class Cohere:
             normalize=body.normalize is not False,
             dimensions=body.output_dimension,
             priority=body.priority_or_normal(),
+            cache=body.cache_mode(),
             timeout_s=self._gateway.timeout_s(body),
         )
 

@@ -14,7 +14,7 @@ from tandem.server.options import ServerOptions
 from tandem.server.readiness import Readiness
 from tandem.server.request import BodyPool, Limits, Request
 from tandem.telemetry import Metrics
-from tandem.types import EmbedRequest, EmbedResult
+from tandem.types import EmbedRequest, EmbedResult, Source
 
 T = TypeVar("T")
 
@@ -62,11 +62,32 @@ class Gateway:
     async def embed(self, request: Request, wanted: EmbedRequest) -> EmbedResult:
         """Ask the engine. Raises its errors, NotReady while it starts, and ClientLeft when no one waits any more."""
         self._readiness.require_started()
-        with request.watch():
-            result = await self.service.embed(wanted)
-        self._readiness.succeeded()
-        self._metrics.stages(result.times)
+        if request.tenant:
+            wanted = msgspec.structs.replace(wanted, tenant=request.tenant)
+        # What memory has is there in microseconds: nothing to watch over, and no device whose health it shows.
+        answer = self.service.ask(wanted)
+        if isinstance(answer, EmbedResult):
+            result = answer
+        else:
+            with request.watch():
+                result = await answer
+            self._readiness.succeeded()
+            self._metrics.stages(result.times)
         request.texts = len(wanted.inputs)
         request.tokens = sum(result.token_counts)
         request.computed_s = self._clock.now()
+        if result.sources is not None:
+            request.source = _worst(result.sources)
+            request.similarity = result.similarity
         return result
+
+
+_ORDER = tuple(Source)
+_NAMES = {source: source.value.encode() for source in Source}
+
+
+def _worst(sources: list[Source]) -> bytes:
+    """Of a list, where its dearest text came from."""
+    if len(sources) == 1:
+        return _NAMES[sources[0]]
+    return _NAMES[max(set(sources), key=_ORDER.index)]

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from tandem.errors import InvalidInput
 from tandem.server.errors import EmptyInput, NotJson, TooManyItems
-from tandem.types import Priority
+from tandem.types import CacheMode, Priority
 
 T = TypeVar("T")
 
@@ -47,6 +47,7 @@ PromptName: TypeAlias = Annotated[
     Annotated[str, Meta(min_length=1)] | None, Meta(description="A prompt of the model's, put before each text.")
 ]
 PriorityName: TypeAlias = Literal["critical", "normal", "background"]
+CacheName: TypeAlias = Literal["off", "exact", "near"]
 Milliseconds: TypeAlias = Annotated[int, Meta(ge=1, le=3_600_000)]
 Dimensions: TypeAlias = Annotated[
     Annotated[int, Meta(ge=1)] | None, Meta(description="Keep this many numbers of each vector and normalise again.")
@@ -66,9 +67,16 @@ class OwnFields(msgspec.Struct, kw_only=True):
     normalize: Annotated[bool | None, Meta(description="False leaves vectors at the length the model gave.")] = None
     priority: Annotated[PriorityName | None, Meta(description="Which requests go first; null is normal.")] = None
     timeout_ms: Annotated[Milliseconds | None, Meta(description="Given up after this long, with 504.")] = None
+    cache: Annotated[
+        CacheName | None,
+        Meta(description="Whose rows may answer: off, the model's alone; near, a near-duplicate's too; null is exact."),
+    ] = None
 
     def priority_or_normal(self) -> Priority:
         return Priority.NORMAL if self.priority is None else _PRIORITIES[self.priority]
+
+    def cache_mode(self) -> CacheMode:
+        return CacheMode.EXACT if self.cache is None else CacheMode(self.cache)
 
     def timeout_or(self, default_s: float | None) -> float | None:
         """The deadline in seconds from now; None is no deadline."""

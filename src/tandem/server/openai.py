@@ -129,6 +129,7 @@ class OpenAI:
             normalize=body.normalize is not False,
             dimensions=body.dimensions,
             priority=body.priority_or_normal(),
+            cache=body.cache_mode(),
             timeout_s=gateway.timeout_s(body),
         )
         try:

@@ -57,7 +57,10 @@ class Request:
         "id",
         "method",
         "path",
+        "similarity",
+        "source",
         "started_s",
+        "tenant",
         "texts",
         "tokens",
     )
@@ -74,6 +77,9 @@ class Request:
         self.computed_s = 0.0
         self.texts = 0
         self.tokens = 0
+        self.tenant = ""
+        self.source = b""
+        self.similarity: float | None = None
 
     @property
     def client(self) -> str:

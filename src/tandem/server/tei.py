@@ -175,6 +175,7 @@ class Tei:
             normalize=how.normalize is not False if output is Output.POOLED else how.normalize is True,
             dimensions=dimensions,
             priority=how.priority_or_normal(),
+            cache=how.cache_mode(),
             timeout_s=self._gateway.timeout_s(how),
             output=output,
         )

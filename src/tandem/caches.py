@@ -1,0 +1,71 @@
+"""From settings to caches: beside ``build.py`` and ``fleet.py``, the place where their names become objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tandem.caching.aliases import ALIAS_BYTES, Aliases
+from tandem.caching.base import EntryStore
+from tandem.caching.exact import ExactCache
+from tandem.caching.keys import KeyMaker, KeySpace
+from tandem.caching.l1 import L1Cache, L1Options
+from tandem.caching.record import Records
+from tandem.clock import Clock
+from tandem.config import Settings, source_options
+from tandem.errors import ConfigError
+from tandem.intake import Intake, ModelInfo
+from tandem.quantization import ROW_CODECS
+from tandem.recall import Recall
+from tandem.scheduling.loop import SchedulerLoop
+
+# Of the memory for rows, what their second names may take: a name takes a sixth of a row of 384 floats.
+_ALIAS_SHARE = 0.1
+# A cache of no bytes still needs a slot to be one.
+_LEAST_BYTES = 1 << 16
+
+
+def build_recall(
+    settings: Settings, model: ModelInfo, intake: Intake, loop: SchedulerLoop, clock: Clock
+) -> Recall | None:
+    """The caches of an engine, None where there are to be none. Raises ConfigError."""
+    if settings.cache == "off":
+        return None
+    space = KeySpace(model=f"{model.fingerprint}/{model.pooling}", tier=model.tier.value)
+    aliases = int(settings.cache_bytes * _ALIAS_SHARE)
+    options = L1Options(
+        budget_bytes=max(_LEAST_BYTES, settings.cache_bytes - aliases),
+        codec=settings.cache_rows,
+        ttl_s=settings.cache_ttl_s,
+        tenant_share=settings.cache_tenant_share,
+    )
+    l1 = L1Cache(options, model.dims, clock)
+    store = build_store(settings, space, model.dims, clock)
+    cache = ExactCache(l1, Aliases(aliases // ALIAS_BYTES), store, clock)
+    return Recall(cache, KeyMaker(space), intake, loop, model.tier)
+
+
+def build_store(settings: Settings, space: KeySpace, dims: int, clock: Clock) -> EntryStore | None:
+    """The second level that the settings name. Raises ConfigError."""
+    if settings.cache_l2 == "off":
+        return None
+    records = Records(space.namespace(), dims, ROW_CODECS.get(settings.cache_rows)())
+    ttl_s = settings.cache_l2_ttl_s or None
+    if settings.cache_l2 == "disk":
+        from tandem.caching.disk import DiskOptions, disk_store
+
+        options = DiskOptions(path=cache_dir(settings) / "rows", max_bytes=settings.cache_disk_bytes, ttl_s=ttl_s)
+        return disk_store(options, records, clock)
+    if "://" not in settings.cache_l2:
+        raise ConfigError(
+            f"cache_l2: {settings.cache_l2!r} is not off, disk, nor the URL of a Redis as redis://host:6379"
+        )
+    from tandem.caching.redis import RedisOptions, redis_store
+
+    return redis_store(RedisOptions(url=settings.cache_l2, ttl_s=ttl_s), records, clock)
+
+
+def cache_dir(settings: Settings) -> Path:
+    """Where caches on disk lie. Raises ConfigError when there is no place."""
+    if settings.cache_dir:
+        return Path(settings.cache_dir).expanduser().absolute()
+    return source_options(settings).store_dir.parent / "cache"

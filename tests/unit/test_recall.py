@@ -1,0 +1,323 @@
+"""Requests through the caches, over a real tokenizer, scheduler and worker, and the fake backend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tandem.caches import build_recall
+from tandem.caching.base import Entry, Key
+from tandem.clock import SystemClock
+from tandem.config import Settings
+from tandem.engine import Engine
+from tandem.errors import BackendFailed, InvalidInput, TextTooLong
+from tandem.types import CacheMode, Direction, EmbedRequest, EmbedResult, Output, Priority, Source
+from tests.engines import Device, alone, asking, begin, make_engine, rows, words
+
+L1, L2, MISS = Source.L1, Source.L2, Source.MISS
+
+
+class Shelf:
+    """A second level in a dict."""
+
+    name = "shelf"
+
+    def __init__(self) -> None:
+        self.held: dict[Key, Entry] = {}
+        self.asked: list[Key] = []
+        self.closed = 0
+
+    async def get(self, keys: Sequence[Key]) -> list[Entry | None]:
+        self.asked += keys
+        return [self.held.get(key) for key in keys]
+
+    async def put(self, keys: Sequence[Key], entries: Sequence[Entry]) -> None:
+        self.held.update(zip(keys, entries, strict=True))
+
+    async def clear(self) -> None:
+        self.held.clear()
+
+    async def close(self) -> None:
+        self.closed += 1
+
+    def statistics(self) -> dict[str, float]:
+        return {}
+
+    def state(self) -> str:
+        return "ok"
+
+
+def cached_engine(device: Device, *, store: Shelf | None = None, cache_bytes: int = 1 << 20) -> Engine:
+    engine = make_engine(device)
+    settings = Settings(cache_bytes=cache_bytes)
+    engine.recall = build_recall(settings, engine.model, engine.intake, engine.loop, SystemClock())
+    assert engine.recall is not None
+    engine.recall.cache.store = store
+    return engine
+
+
+@pytest.fixture
+def device() -> Device:
+    return Device()
+
+
+@pytest.fixture
+async def engine(device: Device) -> AsyncIterator[Engine]:
+    engine = cached_engine(device)
+    yield engine
+    device.door.set()
+    await engine.close()
+
+
+async def settled(engine: Engine) -> None:
+    """Until what was computed is kept."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+def known(engine: Engine, request: EmbedRequest) -> bool:
+    """Whether memory has all of it."""
+    answer = engine.ask(request)
+    if isinstance(answer, EmbedResult):
+        return True
+    answer.close()
+    return False
+
+
+def sources(result: EmbedResult) -> list[Source]:
+    assert result.sources is not None
+    return result.sources
+
+
+async def test_a_text_is_computed_once_and_comes_back_bit_for_bit(engine: Engine, device: Device) -> None:
+    first = await engine.embed(asking(words(1, 2)))
+    again = await engine.embed(asking(words(1, 2)))
+    assert sources(first) == [MISS]
+    assert sources(again) == [L1]
+    assert rows(first).tobytes() == rows(again).tobytes()
+    assert first.token_counts == again.token_counts == [4]
+    assert len(device.computed) == 1
+
+
+async def test_what_memory_has_needs_no_wait(engine: Engine) -> None:
+    await engine.embed(asking(words(1), words(2)))
+    assert known(engine, asking(words(2), words(1), words(2)))
+
+
+async def test_doubles_in_a_list_are_computed_once(engine: Engine, device: Device) -> None:
+    result = await engine.embed(asking(*[words(1), words(2)] * 5))
+    assert len(device.computed) == 2
+    np.testing.assert_allclose(rows(result), np.stack([alone(words(1)), alone(words(2))] * 5), atol=1e-6)
+
+
+async def test_a_list_asks_the_model_for_what_is_new_alone(engine: Engine, device: Device) -> None:
+    await engine.embed(asking(words(1), words(2)))
+    result = await engine.embed(asking(words(3), words(2), words(4), words(1)))
+    assert sources(result) == [MISS, L1, MISS, L1]
+    assert len(device.computed) == 4
+    np.testing.assert_allclose(rows(result), np.stack([alone(words(n)) for n in (3, 2, 4, 1)]), atol=1e-6)
+
+
+async def test_one_entry_serves_every_dimension_and_length(engine: Engine, device: Device) -> None:
+    full = await engine.embed(asking(words(1), normalize=False))
+    short = await engine.embed(asking(words(1), dimensions=5, normalize=True))
+    assert sources(short) == [L1]
+    wanted = rows(full)[0, :5] / np.linalg.norm(rows(full)[0, :5])
+    np.testing.assert_allclose(rows(short)[0], wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"prompt": "w9 "},
+        {"prompt_name": "query"},
+        {"tenant": "somebody else"},
+        {"truncation_direction": Direction.LEFT},
+        {"truncate": False},
+        {"cache": CacheMode.OFF},
+        {"output": Output.TOKENS},
+    ],
+    ids=str,
+)
+async def test_what_changes_a_row_or_whose_it_is_does_not_find_it_by_text(
+    engine: Engine, other: dict[str, object]
+) -> None:
+    request = EmbedRequest(inputs=[words(1)], **other)  # type: ignore[arg-type]
+    await engine.embed(asking(words(1)))
+    assert not known(engine, request)
+    await engine.embed(request)
+
+
+async def test_texts_with_the_same_tokens_meet_without_loss(engine: Engine, device: Device) -> None:
+    first = await engine.embed(asking(words(1, 2)))
+    spaced = await engine.embed(asking("  w1 \n w2 "))
+    assert sources(spaced) == [L1]
+    assert rows(first).tobytes() == rows(spaced).tobytes()
+    # Known by now, it needs no tokenizer either.
+    assert known(engine, asking("  w1 \n w2 "))
+    assert len(device.computed) == 1
+
+
+async def test_texts_that_are_cut_to_the_same_tokens_meet(engine: Engine, device: Device) -> None:
+    stem = words(*range(80))
+    first = await engine.embed(asking(stem + " w81"))
+    other = await engine.embed(asking(stem + " w82 w83"))
+    assert sources(other) == [L1]
+    assert rows(first).tobytes() == rows(other).tobytes()
+
+
+async def test_ids_and_their_text_share_a_row(engine: Engine, device: Device) -> None:
+    first = await engine.embed(asking(words(1, 2)))
+    by_ids = await engine.embed(EmbedRequest(inputs=[device.computed[0][1:-1]]))
+    assert sources(by_ids) == [L1]
+    assert rows(first).tobytes() == rows(by_ids).tobytes()
+    alone_first = await engine.embed(EmbedRequest(inputs=[[7, 8, 9], [7, 8, 9]]))
+    assert sources(alone_first) == [MISS, MISS]
+    assert len(device.computed) == 2
+
+
+async def test_tokens_of_another_tenant_answer_nobody(engine: Engine, device: Device) -> None:
+    await engine.embed(asking(words(1), tenant="a"))
+    assert sources(await engine.embed(asking(words(1), tenant="b"))) == [MISS]
+    assert sources(await engine.embed(asking(words(1) + " ", tenant="b"))) == [L1]
+
+
+async def test_callers_at_once_share_one_flight(device: Device, engine: Engine) -> None:
+    device.door.clear()
+    tasks = [await begin(engine, asking(words(1))) for _ in range(8)]
+    tasks.append(await begin(engine, asking(words(2), words(1), " " + words(1))))
+    device.door.set()
+    results = await asyncio.gather(*tasks)
+    assert len(device.computed) == 2
+    for result in results[:-1]:
+        assert rows(result)[0].tobytes() == rows(results[-1])[1].tobytes() == rows(results[-1])[2].tobytes()
+
+
+async def test_who_leaves_takes_no_others_answer_along(device: Device, engine: Engine) -> None:
+    device.door.clear()
+    await begin(engine, asking(words(9)))
+    await device.arrival()
+    leaves = await begin(engine, asking(words(1), words(2)))
+    stays = [await begin(engine, asking(words(1))) for _ in range(3)]
+    leaves.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaves
+    device.door.set()
+    for result in await asyncio.gather(*stays):
+        np.testing.assert_allclose(rows(result)[0], alone(words(1)), atol=1e-6)
+    assert [len(ids) for ids in device.computed].count(3) == 2, "w9 and w1, and not w2"
+    assert not engine.recall or not len(engine.recall.flights)
+
+
+async def test_who_waits_for_anothers_text_leaves_it_alone(device: Device, engine: Engine) -> None:
+    device.door.clear()
+    first = await begin(engine, asking(words(1)))
+    second = await begin(engine, asking(words(1)))
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    device.door.set()
+    assert sources(await first) == [MISS]
+
+
+async def test_a_text_of_a_long_list_is_there_when_its_own_batch_ends(device: Device, engine: Engine) -> None:
+    """A caller who waits for one text of a list does not wait for the list, and makes its turn come sooner."""
+    device.door.clear()
+    await begin(engine, asking(words(9)))
+    await device.arrival()
+    bulk = await begin(
+        engine, asking(*(words(i, j) for i in range(80) for j in range(80)), priority=Priority.BACKGROUND)
+    )
+    question = await begin(engine, asking(words(79, 79), priority=Priority.CRITICAL))
+    device.door.set()
+    result = await question
+    assert not bulk.done()
+    np.testing.assert_allclose(rows(result)[0], alone(words(79, 79)), atol=1e-6)
+    bulk.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await bulk
+
+
+async def test_a_failure_is_not_kept_and_is_each_callers_own(device: Device, engine: Engine) -> None:
+    tasks = [await begin(engine, asking("poison")), await begin(engine, asking("poison", words(1)))]
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(one, BackendFailed) for one in found)
+    assert not known(engine, asking("poison"))
+    result = await engine.embed(asking(words(1)))
+    np.testing.assert_allclose(rows(result)[0], alone(words(1)), atol=1e-6)
+
+
+async def test_errors_count_over_the_whole_list(engine: Engine) -> None:
+    await engine.embed(asking(words(1), words(2)))
+    too_long = words(*range(80))
+    with pytest.raises(TextTooLong, match="input 3"):
+        await engine.embed(asking(words(1), words(2), words(3), too_long, truncate=False))
+    with pytest.raises(InvalidInput, match="input 2"):
+        await engine.embed(asking(words(1), words(2), "\ud800"))
+    with pytest.raises(InvalidInput, match="input 1"):
+        await engine.embed(EmbedRequest(inputs=[words(1), 7]))  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="no input"):
+        await engine.embed(EmbedRequest(inputs=[]))
+
+
+async def test_the_second_level_fills_the_first(device: Device) -> None:
+    shelf = Shelf()
+    first = cached_engine(device, store=shelf)
+    computed = await first.embed(asking(words(1), words(2)))
+    await settled(first)
+    await first.close()
+    assert len(shelf.held) == 2
+    assert shelf.closed == 1
+    second = cached_engine(device, store=shelf)
+    found = await second.embed(asking(words(2), words(3), words(1)))
+    assert sources(found) == [L2, MISS, L2]
+    assert rows(found)[2].tobytes() == rows(computed)[0].tobytes()
+    assert sources(await second.embed(asking(words(1)))) == [L1]
+    await second.close()
+
+
+async def test_what_was_cleared_is_computed_again(device: Device) -> None:
+    shelf = Shelf()
+    engine = cached_engine(device, store=shelf)
+    await engine.embed(asking(words(1)))
+    await settled(engine)
+    assert engine.recall is not None
+    await engine.recall.cache.clear()
+    assert not shelf.held
+    assert sources(await engine.embed(asking(words(1)))) == [MISS]
+    await engine.close()
+
+
+async def test_shares_are_counted_by_texts_and_by_tokens(engine: Engine) -> None:
+    await engine.embed(asking(words(1), words(1, 2, 3)))
+    await engine.embed(asking(words(1, 2, 3)))
+    assert engine.recall is not None
+    report = engine.recall.cache.tally.report()
+    assert report["l1"].texts == 1
+    assert report["l1"].tokens == 5
+    assert report["miss"].tokens == 8
+    assert report["l1"].token_share == pytest.approx(5 / 13)
+
+
+async def test_no_memory_still_merges_what_is_under_way(device: Device) -> None:
+    engine = cached_engine(device, cache_bytes=0)
+    device.door.clear()
+    tasks = [await begin(engine, asking(words(1))) for _ in range(4)]
+    device.door.set()
+    await asyncio.gather(*tasks)
+    assert len(device.computed) == 1
+    await engine.close()
+
+
+def test_a_wrong_second_level_is_told(tmp_path: Path) -> None:
+    from tandem.caches import build_store
+    from tandem.caching.keys import KeySpace
+    from tandem.errors import ConfigError
+
+    space = KeySpace(model="m", tier="fp32")
+    with pytest.raises(ConfigError, match="redis://"):
+        build_store(Settings(cache_l2="localhost:6379"), space, 8, SystemClock())
