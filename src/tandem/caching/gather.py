@@ -55,7 +55,7 @@ class Gather:
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = count()
         self._doubting = False
-        self._moved_s = 0.0
+        self._moved_s = self._excused_s = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self.late = 0
         """Keys that were given up before their answer came."""
@@ -84,8 +84,7 @@ class Gather:
     async def close(self) -> None:
         """End what is under way; all are answered. Idempotent."""
         self.release()
-        if self._watch is not None:
-            self._watch.cancel()
+        self._look_no_more()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -96,11 +95,18 @@ class Gather:
 
     def _depart(self) -> None:
         while self._asked and len(self._tasks) < self._options.calls:
-            together = [self._asked.popleft()]
-            size = len(together[0].keys)
-            while self._asked and size + len(self._asked[0].keys) <= self._options.keys:
-                together.append(self._asked.popleft())
-                size += len(together[-1].keys)
+            together: list[_Part] = []
+            size = 0
+            while self._asked and (not together or size + len(self._asked[0].keys) <= self._options.keys):
+                part = self._asked.popleft()
+                # Who has left, or was given up, need not be asked for.
+                if not part.answer.done():
+                    together.append(part)
+                    size += len(part.keys)
+                else:
+                    self._open.pop(part, None)
+            if not together:
+                return
             task = asyncio.get_running_loop().create_task(self._call(together))
             self._tasks.add(task)
             task.add_done_callback(self._landed)
@@ -116,6 +122,8 @@ class Gather:
             for part in together:
                 self._settle(part, found[start : start + len(part.keys)])
                 start += len(part.keys)
+            if not self._open:
+                self._look_no_more()
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -127,13 +135,19 @@ class Gather:
             look = partial(self._look, self._clock.now() + seconds)
             self._watch = asyncio.get_running_loop().call_later(seconds, look)
 
+    def _look_no_more(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
     def _look(self, due_s: float) -> None:
         self._watch = None
         now, patience_s = self._clock.now(), self._pace.patience_s
         left_s = self._moved_s + patience_s - now
-        if now - due_s > STALL_S:
-            # An event loop that was late has not read yet what may have come: that time counts for nothing.
-            left_s = patience_s
+        if now - due_s > STALL_S and self._excused_s != self._moved_s:
+            # An event loop that was late has not read yet what may have come: that time counts for nothing. Once; where
+            # cores are so busy that it is late each time, nobody would ever be given up.
+            left_s, self._excused_s = patience_s, self._moved_s
         if left_s <= 0.0 and self._open:
             self._doubting = True
             oldest = list(dict.fromkeys(part.number for part in self._open))[: self._options.doubters]

@@ -69,6 +69,7 @@ async def test_who_leaves_takes_no_answer_along() -> None:
     store.may.set()
     await third
     assert tokens(third) == [3]
+    assert store.calls == [1, 1], "and nobody asks for who has left"
     await store.gather.close()
 
 
