@@ -9,8 +9,9 @@ Rejected: to send look-ups around (every miss would cost a round trip to every i
 search inside Redis (needs a module, and one more process that can hold everything up).
 
 Whatever happens to Redis or to another instance, requests are answered as if this instance were alone. Nothing here is
-awaited by a request. An announcement that is lost, late, doubled or forged costs a miss: what an instance finds in its
-copy is only a hit once the value was fetched, and values prove what key they belong to.
+awaited by a request. An announcement that is lost, late, doubled or damaged costs a miss: what an instance finds in
+its copy is only a hit once the value was fetched, and values prove what key they belong to. With a ``secret`` so does a
+forged one; without, whoever may write to Redis is believed, and could write values as well.
 """
 
 from __future__ import annotations
