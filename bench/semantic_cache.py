@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem import Embedder
 from tandem.bench.conditions import conditions
 from tandem.bench.texts import data_folder
 from tandem.clock import SystemClock
@@ -68,6 +67,8 @@ def vectors_of(name: str, texts: list[str], kept: Path | None) -> Rows:
         if len(rows) != len(texts):
             raise SystemExit(f"{path} has {len(rows)} rows for {len(texts)} texts; remove it")
     else:
+        from tandem import Embedder  # Not where vectors are kept: it starts a backend.
+
         with Embedder() as embedder:
             rows = np.asarray(embedder.embed(texts), np.float32)
         if path is not None:
@@ -114,6 +115,8 @@ def hits(name: str, rows: Rows, threshold: float) -> bool:
 
 def latency(name: str, texts: list[str], rows: Rows, arguments: argparse.Namespace) -> None:
     """Of ``--timed`` requests, when the rest of the set is in the cache."""
+    from tandem import Embedder
+
     timed = min(arguments.timed, len(texts) // 2)
     cache = new_cache()
     for row in rows[:-timed]:

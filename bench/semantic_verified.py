@@ -205,11 +205,10 @@ def split(looks: Sequence[Look], promise: Promise, result: Result, rivals: dict[
     verified.relearn()
     by_cosine.relearn()
     wrong = np.array([not look.right for look in future])
-    for name, serves in (
-        ("verified", [verified.serves(look.evidence) for look in future]),
-        ("verified, cosine alone", [by_cosine.serves(look.cosine) for look in future]),
-    ):
-        served = np.array(serves)
+    nothing = verified.threshold() is None
+    ours = np.array([not nothing and verified.serves(look.evidence) for look in future])
+    plain = np.array([by_cosine.serves(look.cosine) for look in future])
+    for name, served in (("verified", ours), ("verified, cosine alone", plain)):
         share = float(wrong[served].mean()) if served.any() else 0.0
         result.add(name, int(served.sum()), share, len(future))
         for rival, (scores, _) in rivals.items():
@@ -231,7 +230,7 @@ def at_their_own(looks: Sequence[Look], rivals: dict[str, tuple[Scores, float]],
             if look.is_past:
                 learner.observe(look.evidence, look.right)
         learner.relearn()
-        ours = np.array([learner.score(look.evidence) for look in future])
+        ours = learner.scores(np.array([look.evidence for look in future]))
         result.add(f"ours at the error of {name}", most_hits(ours, wrong, share), share, len(future))
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.verification import Alarm, Promise, binomial, learn
+from tandem.verification import Alarm, FeatureLearner, LearnerOptions, Promise, binomial, learn
 
-DRAWS = 400
+DRAWS = 200
 
 
 def wrong_rate_over(threshold: float, steepness: float, power: float) -> float:
@@ -35,8 +35,8 @@ def test_a_learned_threshold_breaks_the_promise_no_oftener_than_said(
         if found is not None:
             over = np.ceil(found.threshold * ties) / ties if ties else found.threshold
             broken += wrong_rate_over(over, steepness, power) > max_error
-    # 0.1 is promised; a true rate of 0.1 gives more than 63 of 400 once in 4,000 runs.
-    assert broken <= 63
+    # 0.1 is promised; a true rate of 0.1 gives more than 36 of 200 once in 4,000 runs.
+    assert broken <= 36
 
 
 def test_where_the_rate_goes_up_and_down_the_level_is_nearly_kept() -> None:
@@ -50,7 +50,27 @@ def test_where_the_rate_goes_up_and_down_the_level_is_nearly_kept() -> None:
         if found is not None:
             over = np.linspace(found.threshold, 1, 20_001)
             broken += np.where(over > 0.95, 0.12, np.where(over > 0.8, 0.02, 0.3)).mean() > 0.05
-    assert broken <= 63
+    assert broken <= 36
+
+
+def test_weights_that_are_learned_from_a_third_of_the_labels_cost_the_promise_nothing() -> None:
+    """Signals are right with a probability that is known, so the true share of wrong among those served is too."""
+    chance = np.random.default_rng(9)
+    broken = 0
+    for _ in range(60):
+        signals = chance.normal(size=(1_500, 4))
+        probability = 1 / (1 + np.exp(-2 * (signals[:, 0] + signals[:, 1])))
+        learner = FeatureLearner(Promise(0.15, 0.8), LearnerOptions(window=1_500, relearn_every=1_500))
+        for one, right in zip(signals.tolist(), chance.random(1_500) < probability, strict=True):
+            learner.observe(one, bool(right))
+        threshold = learner.threshold()
+        if threshold is not None:
+            fresh = chance.normal(size=(40_000, 4))
+            served = 1 / (1 + np.exp(-learner.scores(fresh))) >= threshold
+            truth = 1 / (1 + np.exp(-2 * (fresh[served, 0] + fresh[served, 1])))
+            broken += 1 - truth.mean() > 0.15
+    # 0.2 is promised; a true rate of 0.2 gives more than 23 of 60 once in 4,000 runs.
+    assert broken <= 23
 
 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.booleans()), max_size=300), st.floats(0.01, 0.9), st.floats(0.5, 0.99))

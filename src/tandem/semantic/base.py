@@ -35,6 +35,7 @@ class SemanticOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     budget_bytes: int = 1 << 30
     max_namespaces: int = 1000
+    max_tenant_namespaces: int = 100
     max_payload_bytes: int = 1 << 20
     max_text_bytes: int = 1 << 16
     max_k: int = 100
@@ -48,7 +49,15 @@ class SemanticOptions(msgspec.Struct, frozen=True, kw_only=True):
     guard: GuardOptions = GuardOptions()
 
     def __post_init__(self) -> None:
-        for name in ("budget_bytes", "max_namespaces", "max_payload_bytes", "max_k", "max_dims", "max_promises"):
+        for name in (
+            "budget_bytes",
+            "max_namespaces",
+            "max_tenant_namespaces",
+            "max_payload_bytes",
+            "max_k",
+            "max_dims",
+            "max_promises",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} of the semantic cache must be 1 or more, got {getattr(self, name)}")
         if self.default_ttl_s is not None and not 0 < self.default_ttl_s <= self.max_ttl_s:

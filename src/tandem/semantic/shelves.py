@@ -47,14 +47,17 @@ class Shelves:
         return space
 
     def open(self, namespace: Namespace, dims: int, now: float) -> Space:
-        """A new one for vectors of ``dims``. Raises InvalidInput when as many as may be are in use."""
-        if len(self._spaces) >= self._options.max_namespaces:
+        """A new one for vectors of ``dims``. Raises InvalidInput when as many as may be are in use, by all or by this
+        tenant."""
+        if self._is_full(namespace.tenant):
             self.sweep(now)
             for idle in [space for space in self if space.is_idle]:
                 self.close(idle)
-        if len(self._spaces) >= self._options.max_namespaces:
+        if self._is_full(namespace.tenant):
             raise InvalidInput(
-                f"{len(self._spaces)} namespaces are in use, which is the limit; delete one", param="namespace"
+                f"as many namespaces are in use as may be, {self._options.max_tenant_namespaces:,} of a tenant and "
+                f"{self._options.max_namespaces:,} of all; delete one",
+                param="namespace",
             )
         verdicts = Verdicts(str(namespace), self._options, self._epoch)
         space = self._spaces[namespace] = Space(namespace, self._make_index(dims), verdicts)
@@ -91,6 +94,10 @@ class Shelves:
         """Clear away some of what has expired, everywhere."""
         for space in self:
             self._expire(space, now)
+
+    def _is_full(self, tenant: str) -> bool:
+        own = sum(one.tenant == tenant for one in self._spaces)
+        return own >= self._options.max_tenant_namespaces or len(self._spaces) >= self._options.max_namespaces
 
     def _expire(self, space: Space, now: float) -> None:
         due = list(space.due(now))

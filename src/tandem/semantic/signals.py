@@ -10,9 +10,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
-
-import numpy as np
-from numpy.typing import NDArray
+from array import array
 
 from tandem.verification import Features
 
@@ -33,19 +31,19 @@ class Words:
 
     def __init__(self) -> None:
         self._texts = 0
-        self._counts: NDArray[np.uint32] | None = None
+        self._counts: array[int] | None = None
 
     def add(self, text: str) -> None:
         """Texts that go later stay counted: what is rare changes slowly."""
         if self._counts is None:
-            self._counts = np.zeros(_BUCKETS, np.uint32)
+            self._counts = array("I", bytes(4 * _BUCKETS))
         self._texts += 1
         for bucket in {_bucket(word) for word in _words(text)}:
             self._counts[bucket] += 1
 
     def rarity(self, word: str) -> float:
         """Inverse document frequency, from 0 for a word of every text to 1 for one of none."""
-        count = 0 if self._counts is None else int(self._counts[_bucket(word)])
+        count = 0 if self._counts is None else self._counts[_bucket(word)]
         return math.log((self._texts + 1) / (count + 1)) / math.log(self._texts + 2)
 
 

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 # Rates that she bets on lie evenly, on the scale of log-odds, from just over max_error up to this.
 _HIGHEST_RATE = 0.9
 _RATES = 6
@@ -28,13 +26,13 @@ class Alarm:
 
     def __init__(self, max_error: float, false_alarm: float) -> None:
         """Rings with probability <= ``false_alarm`` while each answer is wrong with probability <= ``max_error``."""
-        low, high = _log_odds(max_error), max(_log_odds(_HIGHEST_RATE), _log_odds(max_error) + 3.0)
-        odds = low + (high - low) * np.arange(1, _RATES + 1) / _RATES
-        rates = 1 / (1 + np.exp(-odds))
-        self._if_wrong = rates / max_error
-        self._if_right = (1 - rates) / (1 - max_error)
+        low = _log_odds(max_error)
+        step = max(_log_odds(_HIGHEST_RATE) - low, 3.0) / _RATES
+        rates = [1 / (1 + math.exp(-low - step * (place + 1))) for place in range(_RATES)]
+        self._if_wrong = [rate / max_error for rate in rates]
+        self._if_right = [(1 - rate) / (1 - max_error) for rate in rates]
         self._needed = 1 / false_alarm
-        self._playing = np.zeros(_RATES)
+        self._playing = [0.0] * _RATES
         self._n = 0
         self.wrong = 0
         self.rang = False
@@ -45,15 +43,15 @@ class Alarm:
     @property
     def evidence(self) -> float:
         """Her capital, 1 at the start; it rings at 1 / false_alarm."""
-        return float(self._playing.mean()) + 1 / (self._n + 1)
+        return sum(self._playing) / _RATES + 1 / (self._n + 1)
 
     def observe(self, wrong: bool) -> bool:
         """One checked answer. True from the answer on at which it rings."""
         self._n += 1
         self.wrong += wrong
         begins = 1 / (self._n * (self._n + 1))
-        with np.errstate(over="ignore"):
-            self._playing = (self._playing + begins) * (self._if_wrong if wrong else self._if_right)
+        factors = self._if_wrong if wrong else self._if_right
+        self._playing = [(capital + begins) * factor for capital, factor in zip(self._playing, factors, strict=True)]
         self.rang = self.rang or self.evidence >= self._needed
         return self.rang
 

@@ -9,6 +9,7 @@ and all of them prove.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -74,7 +75,7 @@ class FeatureLearner:
 
     def observe(self, evidence: Features, right: bool) -> None:
         """A label; whether it is asked for must not depend on its signals. Raises ValueError for one not finite."""
-        if not np.isfinite(evidence).all():
+        if not all(map(math.isfinite, evidence)):
             raise ValueError(f"signals must be finite, got {list(evidence)}")
         self._labels.append((tuple(evidence), right))
         self._seen += 1
@@ -94,7 +95,7 @@ class FeatureLearner:
             region = _region(features[fits, 0], right[fits], _REGION * self.promise.max_error)
             self._weights = Weights(features[fits][region], right[fits][region])
             features, right = features[~fits], right[~fits]
-        self._learned = learn(_scores(self._weights, features), ~right, self.promise)
+        self._learned = learn(self.scores(features), ~right, self.promise)
 
     def forget(self) -> None:
         """Drop all labels, and with them weights and threshold."""
@@ -109,7 +110,11 @@ class FeatureLearner:
     def score(self, evidence: Features) -> float:
         """What answers are ordered by, the higher the surer: the first signal while labels are few, then the log-odds
         of being right."""
-        return float(_scores(self._weights, np.array([evidence], np.float64))[0])
+        return float(self.scores(np.array([evidence], np.float64))[0])
+
+    def scores(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same of many: [n, f] to [n]."""
+        return features[:, 0] if self._weights is None else self._weights.score(features)
 
     def threshold(self) -> float | None:
         """The least that is served: of the first signal while labels are few, then of the estimated probability of
@@ -121,10 +126,6 @@ class FeatureLearner:
     def report(self) -> Report:
         """What was known when it last learned."""
         return describe(self.promise, len(self), self.threshold(), self._learned)
-
-
-def _scores(weights: Weights | None, features: NDArray[np.float64]) -> NDArray[np.float64]:
-    return features[:, 0] if weights is None else weights.score(features)
 
 
 def _region(signal: NDArray[np.float64], right: NDArray[np.bool_], share: float) -> NDArray[np.intp]:

@@ -142,11 +142,20 @@ def test_namespaces_are_limited_and_idle_ones_make_room() -> None:
     names = [Namespace("t", name) for name in "abc"]
     for name in names[:2]:
         store.store(name, item(entry_id="x"))
-    with pytest.raises(InvalidInput, match="2 namespaces are in use"):
+    with pytest.raises(InvalidInput, match="as many namespaces are in use as may be"):
         store.store(names[2], item())
     store.delete(names[0], ["x"])
     store.store(names[2], item())
     assert set(store.namespaces("t")) == {names[1], names[2]}
+
+
+def test_one_tenant_can_not_take_all_namespaces() -> None:
+    store = cache(options=SemanticOptions(max_tenant_namespaces=3))
+    for name in "abc":
+        store.store(Namespace("greedy", name), item())
+    with pytest.raises(InvalidInput, match="3 of a tenant"):
+        store.store(Namespace("greedy", "d"), item())
+    store.store(Namespace("modest", "d"), item())
 
 
 def test_looking_up_what_was_never_stored_makes_nothing() -> None:
