@@ -240,6 +240,11 @@ def slots_of(options: L1Options, dims: int) -> int:
     # The trial's caches are as large as this one while this one is small.
     slots = max((free - WindowTrial.BYTES) // each, min(free // (each + WindowTrial.SLOT_BYTES), WindowTrial.SLOTS))
     if slots < 1:
-        least = _OBJECTS_BYTES + (1 + _SPARE) * each + WindowTrial.SLOT_BYTES
+        least = least_bytes(options, dims)
         raise ConfigError(f"an L1 cache of {options.budget_bytes:,} bytes holds no row; the least is {least:,}")
     return slots
+
+
+def least_bytes(options: L1Options, dims: int) -> int:
+    """The smallest budget that holds an entry, whatever the options name."""
+    return _OBJECTS_BYTES + (1 + _SPARE) * entry_bytes(options, dims) + WindowTrial.SLOT_BYTES

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tandem.caching.base import Entry, Key
-from tandem.caching.l1 import L1Cache, L1Options, entry_bytes, slots_of
+from tandem.caching.l1 import L1Cache, L1Options, entry_bytes, least_bytes, slots_of
 from tandem.clock import ManualClock
 from tandem.errors import ConfigError
 from tandem.quantization import ROW_CODECS
@@ -294,6 +294,15 @@ def test_the_count_is_kept() -> None:
 def test_options_that_make_no_sense_are_refused(options: L1Options) -> None:
     with pytest.raises(ConfigError):
         L1Cache(options, DIMS, ManualClock())
+
+
+@pytest.mark.parametrize("codec", list(ROW_CODECS))
+@pytest.mark.parametrize("dims", [1, 384, 8192])
+def test_the_least_budget_holds_one_row(codec: str, dims: int) -> None:
+    least = least_bytes(L1Options(budget_bytes=0, codec=codec), dims)
+    assert slots_of(L1Options(budget_bytes=least, codec=codec), dims) == 1
+    with pytest.raises(ConfigError, match=f"{least:,}"):
+        slots_of(L1Options(budget_bytes=least - 1, codec=codec), dims)
 
 
 def test_smaller_codes_hold_more_entries() -> None:
