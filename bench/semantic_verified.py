@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from bench.semantic_cache import intents_of, question_pairs, texts_of, vectors_of
 from tandem.bench.conditions import conditions
 from tandem.bench.texts import data_folder
-from tandem.semantic.signals import Words, signals
+from tandem.semantic.signals import Reading, Words, read, signals
 from tandem.types import Rows
 from tandem.verification import FeatureLearner, LearnerOptions, Promise, ThresholdLearner
 
@@ -126,11 +126,11 @@ def judge_of(name: str, data: Path, texts: Sequence[str]) -> Judge | Intents:
     return Intents([intents[text] for text in texts])
 
 
-def stream(texts: Sequence[str], near: Neighbours, judge: Judge | Intents, seed: int) -> tuple[list[Look], int]:
+def stream(readings: Sequence[Reading], near: Neighbours, judge: Judge | Intents, seed: int) -> tuple[list[Look], int]:
     """Judged look-ups in order of arrival, and how many look-ups there were."""
-    order = np.random.default_rng(seed).permutation(len(texts))
-    arrival = np.empty(len(texts), np.int64)
-    arrival[order] = np.arange(len(texts))
+    order = np.random.default_rng(seed).permutation(len(readings))
+    arrival = np.empty(len(readings), np.int64)
+    arrival[order] = np.arange(len(readings))
     there = arrival[near.ids] < arrival[:, None]
     words, looks, count = Words(), [], 0
     for moment, asked in enumerate(order.tolist()):
@@ -141,9 +141,9 @@ def stream(texts: Sequence[str], near: Neighbours, judge: Judge | Intents, seed:
             right = judge.right(asked, found)
             if right is not None:
                 cosine, after = float(near.cosines[asked, places[0]]), float(near.cosines[asked, places[-1]])
-                known = signals(words, texts[asked], texts[found], cosine, after if places.size > 1 else -1.0)
-                looks.append(Look(asked, found, cosine, known, right, moment < len(texts) // 2))
-        words.add(texts[asked])
+                known = signals(words, readings[asked], readings[found], cosine, after if places.size > 1 else -1.0)
+                looks.append(Look(asked, found, cosine, known, right, moment < len(readings) // 2))
+        words.add(readings[asked])
     return looks, count
 
 
@@ -267,11 +267,12 @@ def main() -> int:
     texts = texts_of(arguments.set, data)
     rows = vectors_of(arguments.set, texts, arguments.vectors)
     near, judge = Neighbours.of(rows), judge_of(arguments.set, data, texts)
+    readings = [read(text) for text in texts]
     promises = [Promise(share, arguments.confidence) for share in arguments.max_error or SHARES]
     results = {promise: Result() for promise in promises}
     own = Result()
     for seed in range(arguments.splits):
-        looks, count = stream(texts, near, judge, seed)
+        looks, count = stream(readings, near, judge, seed)
         future = [look for look in looks if not look.is_past]
         rivals = peers(future, texts, rows)
         for promise, result in results.items():

@@ -26,7 +26,7 @@ from tandem.semantic.base import (
 from tandem.semantic.records import Deleted, Labelled, NoRecorder, Record, Recorder, Stored
 from tandem.semantic.restore import restore
 from tandem.semantic.shelves import Shelves
-from tandem.semantic.signals import signals
+from tandem.semantic.signals import read, signals
 from tandem.semantic.space import Entry, Found, Space, cost, hit
 from tandem.vectors.base import Index
 from tandem.verification import Promise
@@ -115,8 +115,9 @@ class SemanticCache:
         near = space.nearest(unit, k + 1, now)
         found = near[:k]
         following = [*[cosine for _, cosine in near[1:]], -1.0]
+        asked = None if text is None else read(text)
         evidence = [
-            signals(space.words, text, entry.text, cosine, after)
+            signals(space.words, asked, None if entry.text is None else read(entry.text), cosine, after)
             for (entry, cosine), after in zip(found, following[: len(found)], strict=True)
         ]
         # Labels are about the nearest. Where that is not good enough, a farther one that looks better is not proven.

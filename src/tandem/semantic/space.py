@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from tandem.semantic.base import Hit, Namespace, NamespaceStatistics, Vector
-from tandem.semantic.signals import Words
+from tandem.semantic.signals import Words, read
 from tandem.semantic.verdicts import Verdicts
 from tandem.types import Rows
 from tandem.vectors.base import NOTHING, Index
@@ -82,7 +82,7 @@ class Space:
             self._entries[entry.serial] = entry
             self._serials[entry.id] = entry.serial
             if entry.text is not None:
-                self.words.add(entry.text)
+                self.words.add(read(entry.text))
             self._bytes += cost(entry, self.index.dims)
             if entry.expires_s < np.inf:
                 heapq.heappush(self._expiries, (entry.expires_s, entry.serial))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tandem.semantic.signals import COUNT, Words, signals
+from tandem.semantic.signals import COUNT, Words, read, signals
 
 QUESTIONS = (
     "how do I open an account",
@@ -17,12 +17,13 @@ QUESTIONS = (
 def words() -> Words:
     found = Words()
     for text in QUESTIONS:
-        found.add(text)
+        found.add(read(text))
     return found
 
 
 def seen(asked: str | None, stored: str | None, cosine: float = 0.9, after: float = 0.8) -> Sequence[float]:
-    return signals(words(), asked, stored, cosine, after)
+    first, second = (None if text is None else read(text) for text in (asked, stored))
+    return signals(words(), first, second, cosine, after)
 
 
 def test_the_cosine_comes_first_and_there_are_always_as_many() -> None:
@@ -45,9 +46,9 @@ def test_a_rare_word_that_differs_weighs_more_than_a_common_one() -> None:
 
 def test_a_word_is_as_rare_as_texts_say() -> None:
     found = words()
-    assert found.rarity("never") == pytest.approx(0.9, abs=0.1)
-    assert found.rarity("how") < found.rarity("open") < found.rarity("never")
-    assert Words().rarity("any") == 0
+    how, opened, never = (found.rarity(next(iter(read(word).words))) for word in ("how", "open", "never"))
+    assert how < opened < never == pytest.approx(0.9, abs=0.1)
+    assert Words().rarity(0) == 0
 
 
 def test_a_lead_over_nothing_is_bounded() -> None:
