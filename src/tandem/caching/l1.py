@@ -60,7 +60,8 @@ class L1Cache:
         self._entry_bytes = entry_bytes(options, dims)
         self.slots = slots_of(options, dims)
         """How many entries fit."""
-        self._misses = self._evictions = self._expired = self._hit_tokens = self._hits_before = 0
+        self._misses = self._evictions = self._expired = self._rejected = 0
+        self._hit_tokens = self._hits_before = 0
         self._begin()
 
     def get(self, key: Key) -> Entry | None:
@@ -91,21 +92,26 @@ class L1Cache:
 
     def put(self, keys: Sequence[Key], entries: Sequence[Entry], tenant: str = "") -> None:
         """Keep the entries, in the place of any under the same keys; a full cache lets older ones go, or does not let
-        these in. Raises ValueError for a row that is not [dims], and for another number of keys; then it keeps none."""
+        these in. A row with a NaN or an infinity is not kept: a device's bad moment would be served for good. Raises
+        ValueError for a row that is not [dims] and for another number of keys, and then keeps none."""
         if len(keys) != len(entries):
             raise ValueError(f"{len(keys)} keys for {len(entries)} entries")
         if not keys:
             return
         # All that can fail is done before the first slot changes.
-        stored = self._codec.encode(_rows_of(entries, self.dims))
+        rows = _rows_of(entries, self.dims)
+        stored = self._codec.encode(rows)
+        sound = np.flatnonzero(np.isfinite(rows).all(axis=1)).tolist()
         facts = [(entry.tokens, _NUMBERS[entry.tier]) for entry in entries]
         words = [_words(key) for key in keys]
-        for (low, high), row, (tokens, tier) in zip(words, stored, facts, strict=True):
+        self._rejected += len(keys) - len(sound)
+        # One by one: a later row of this list may need the slot of an earlier one.
+        for index in sound:
+            low, high = words[index]
             slot = self._shelf.index.find(low, high) or self._place(low, high, tenant)
             if slot:
-                # Row by row: a later one of this list may need the slot of an earlier one.
-                self._stored[slot] = row
-                self._tokens[slot], self._tiers[slot] = tokens, tier
+                self._stored[slot] = stored[index]
+                self._tokens[slot], self._tiers[slot] = facts[index]
                 if self._ttl_s:
                     self._born[slot] = self._now()
 
@@ -126,14 +132,15 @@ class L1Cache:
         return len(self._shelf.evictor)
 
     def statistics(self) -> dict[str, float]:
-        """Counters since the start: ``hits``, ``misses``, ``evictions``, ``expired``, ``hit_tokens`` (tokens that need
-        not be computed). Gauges: ``entries``, ``slots`` (entries that fit), ``bytes`` and ``budget_bytes``, ``window``
-        (the share of the slots that new entries have)."""
+        """Counters since the start: ``hits``, ``misses``, ``evictions``, ``expired``, ``rejected`` (rows with a NaN or
+        an infinity), ``hit_tokens`` (tokens that need not be computed). Gauges: ``entries``, ``slots`` (entries that
+        fit), ``bytes`` and ``budget_bytes``, ``window`` (the share of the slots that new entries have)."""
         return {
             "hits": self._hits_before + self._shelf.evictor.hits,
             "misses": self._misses,
             "evictions": self._evictions,
             "expired": self._expired,
+            "rejected": self._rejected,
             "hit_tokens": self._hit_tokens,
             "entries": len(self),
             "slots": self.slots,

@@ -179,6 +179,20 @@ def test_a_row_of_another_width_is_refused_and_nothing_is_kept(row: np.ndarray) 
     assert cache.get(keys[0]) is None
 
 
+@pytest.mark.parametrize("codec", list(ROW_CODECS))
+def test_a_broken_row_is_not_kept(codec: str) -> None:
+    cache = cache_of(10, codec)
+    keys = keys_of(3)
+    cache.put(keys[:1], [entry(1.0)])
+    for broken in (np.nan, np.inf):
+        row = np.ones(DIMS, np.float32)
+        row[3] = broken
+        cache.put(keys, [Entry(row, 1, Tier.FP32), Entry(row, 1, Tier.FP32), entry(3.0)])
+    assert values(cache.get_many(keys)) == [1.0, None, 3.0]
+    assert cache.statistics()["rejected"] == 4
+    cache.check()
+
+
 def test_what_does_not_fit_together_is_refused() -> None:
     cache = cache_of(10)
     keys = keys_of(2)
