@@ -162,6 +162,8 @@ class SemanticCache:
         else:
             entries = [entry for one in dict.fromkeys(ids) if (entry := space.by_id(one)) is not None]
             gone = len(entries)
+            if not entries:
+                return 0
             self._shelves.drop(space, entries)
             self._recorder.append(Deleted(namespace, [entry.id for entry in entries]), takes_back=True)
         self._recorder.settle()

@@ -19,6 +19,7 @@ def namespace(given: Namespace) -> None:
     for part in (given.tenant, given.model):
         if len(part) > MAX_NAME_CHARS:
             raise InvalidInput(f"tenant and model have at most {MAX_NAME_CHARS} characters", param="namespace")
+        _utf8(part, "namespace")
 
 
 def item(given: Item, options: SemanticOptions) -> None:
@@ -40,8 +41,8 @@ def item(given: Item, options: SemanticOptions) -> None:
 
 
 def text(given: str | None, options: SemanticOptions) -> None:
-    """Raises PayloadTooLarge."""
-    if given is not None and len(given.encode("utf-8", "surrogatepass")) > options.max_text_bytes:
+    """Raises InvalidInput, PayloadTooLarge."""
+    if given is not None and len(_utf8(given, "text")) > options.max_text_bytes:
         raise PayloadTooLarge(f"text is over the limit of {options.max_text_bytes:,} bytes", param="text")
 
 
@@ -82,5 +83,13 @@ def threshold(given: float) -> None:
 def _name(given: str, param: str) -> None:
     if not 1 <= len(given) <= MAX_NAME_CHARS:
         raise InvalidInput(f"{param} must have 1 to {MAX_NAME_CHARS} characters, got {len(given)}", param=param)
-    if any(ord(char) < 32 or 0xD800 <= ord(char) < 0xE000 for char in given):
-        raise InvalidInput(f"{param} has control characters or half a surrogate pair", param=param)
+    _utf8(given, param)
+    if any(ord(char) < 32 for char in given):
+        raise InvalidInput(f"{param} has control characters", param=param)
+
+
+def _utf8(given: str, param: str) -> bytes:
+    try:
+        return given.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{param} has half a surrogate pair, which is no text", param=param) from None

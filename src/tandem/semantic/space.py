@@ -37,7 +37,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
 
 def cost(entry: Entry, dims: int) -> int:
     """Bytes that ``entry`` is charged with: what it holds, its vector as float32, and books."""
-    text = len(entry.text.encode("utf-8", "surrogatepass")) if entry.text is not None else 0
+    text = len(entry.text.encode()) if entry.text is not None else 0
     return len(entry.payload) + text + 2 * len(entry.id) + 4 * dims + ENTRY_BYTES
 
 

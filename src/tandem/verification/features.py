@@ -10,6 +10,7 @@ and all of them prove.
 from __future__ import annotations
 
 import math
+from array import array
 from collections import deque
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -64,20 +65,27 @@ class FeatureLearner:
     def __init__(self, promise: Promise, options: LearnerOptions | None = None) -> None:
         self.promise = promise
         self._options = options or LearnerOptions()
-        self._labels: deque[tuple[Features, bool]] = deque(maxlen=self._options.window)
+        # As bytes, a third of what tuples of floats take: there may be thousands of learners.
+        self._signals: deque[bytes] = deque(maxlen=self._options.window)
+        self._right: deque[bool] = deque(maxlen=self._options.window)
         self._weights: Weights | None = None
         self._learned: Learned | None = None
         self._unlearned = 0
         self._seen = 0
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self._right)
 
     def observe(self, evidence: Features, right: bool) -> None:
-        """A label; whether it is asked for must not depend on its signals. Raises ValueError for one not finite."""
+        """A label; whether it is asked for must not depend on its signals. Raises ValueError for signals
+        that are not finite, or not as many as before."""
         if not all(map(math.isfinite, evidence)):
             raise ValueError(f"signals must be finite, got {list(evidence)}")
-        self._labels.append((tuple(evidence), right))
+        signals = array("d", evidence).tobytes()
+        if self._signals and len(self._signals[-1]) != len(signals):
+            raise ValueError(f"there were {len(self._signals[-1]) // 8} signals so far, now there are {len(evidence)}")
+        self._signals.append(signals)
+        self._right.append(right)
         self._seen += 1
         self._unlearned += 1
         if is_due(self._unlearned, len(self), self._options):
@@ -86,8 +94,10 @@ class FeatureLearner:
     def relearn(self) -> None:
         """Learn from the labels as they are now."""
         self._unlearned = 0
-        features = np.array([signals for signals, _ in self._labels], np.float64)
-        right = np.array([right for _, right in self._labels], np.bool_)
+        if not self._right:
+            return
+        right = np.array(self._right, np.bool_)
+        features = np.frombuffer(b"".join(self._signals), np.float64).reshape(len(right), -1)
         self._weights = None
         if len(right) >= _FIT_EVERY * _MIN_FIT:
             # Counted from the first label ever, so that a label does not change sides when the window moves.
@@ -99,7 +109,8 @@ class FeatureLearner:
 
     def forget(self) -> None:
         """Drop all labels, and with them weights and threshold."""
-        self._labels.clear()
+        self._signals.clear()
+        self._right.clear()
         self._weights = self._learned = None
         self._unlearned = 0
 

@@ -211,6 +211,7 @@ def test_a_time_to_live_has_bounds(ttl_s: float) -> None:
         (Item(vector=at(0), payload=b""), InvalidInput),
         (Item(vector=at(0), payload=b"1" * 1_048_577), PayloadTooLarge),
         (Item(vector=at(0), payload=b"1", text="a" * 65_537), PayloadTooLarge),
+        (Item(vector=at(0), payload=b"1", text="\ud800"), InvalidInput),
         (Item(vector=at(0), payload=b"1", id=""), InvalidInput),
         (Item(vector=at(0), payload=b"1", id="a" * 201), InvalidInput),
         (Item(vector=at(0), payload=b"1", id="a\n"), InvalidInput),

@@ -80,6 +80,15 @@ def test_the_window_moves_on() -> None:
     assert learner.serves((3.0, 3.0, 0.0))
 
 
+def test_signals_are_always_as_many() -> None:
+    learner = FeatureLearner(Promise(0.1))
+    learner.relearn()
+    learner.observe((0.5, 0.5), True)
+    with pytest.raises(ValueError, match="2 signals so far, now there are 3"):
+        learner.observe((0.5, 0.5, 0.5), True)
+    assert len(learner) == 1
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("-inf")])
 def test_signals_that_are_no_numbers_are_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="finite"):
