@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.caching.report import CacheReport
 from tandem.clock import Clock
 from tandem.errors import DeadlineExceeded, Draining, Overloaded
 from tandem.intake import Intake, ModelInfo
@@ -111,6 +112,15 @@ class Engine:
     def devices(self) -> dict[str, DeviceState]:
         """How each device is, by its id."""
         return {seat.device.id: seat.state() for seat in self.loop.seats}
+
+    def cache_report(self) -> CacheReport | None:
+        """How its caches stand, None where it has none."""
+        return None if self.recall is None else self.recall.report()
+
+    async def clear_cache(self) -> None:
+        """Forget every row of this model, also where other servers share them."""
+        if self.recall is not None:
+            await self.recall.cache.clear()
 
     async def drain(self) -> None:
         """Accept nothing more and wait until all that was accepted is answered."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tandem.caching.base import Entry, Key
 from tandem.caching.exact import ExactCache
 from tandem.caching.keys import Context, KeyMaker
+from tandem.caching.report import CacheReport
 from tandem.caching.single_flight import Flight, SingleFlight
 from tandem.errors import RequestError
 from tandem.intake import Intake
@@ -73,6 +74,24 @@ class Recall:
                 self.cache.tally.seconds[Source.L1].append(self.now() - begun_s)
                 self.count(errand.answer)
         return errand
+
+    def report(self) -> CacheReport:
+        """How the caches stand."""
+        cache, store = self.cache, self.cache.store
+        tiers = cache.tally.report()
+        missed = tiers[Source.MISS.value]
+        return CacheReport(
+            tiers=tiers,
+            text_hit_rate=1 - missed.text_share if cache.tally.total_texts else 0.0,
+            token_hit_rate=1 - missed.token_share if cache.tally.total_texts else 0.0,
+            memory=cache.l1.statistics(),
+            aliases=len(cache.aliases),
+            flights=len(self.flights),
+            joined=self.flights.joined,
+            second_level=None if store is None else store.statistics(),
+            second_level_name=None if store is None else store.name,
+            state="ok" if store is None else store.state(),
+        )
 
     def _text_keys(self, request: EmbedRequest) -> list[Key]:
         """Raises InvalidInput for what is no text."""

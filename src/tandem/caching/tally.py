@@ -40,6 +40,11 @@ class Tally:
         self.texts[source] += 1
         self.tokens[source] += tokens
 
+    @property
+    def total_texts(self) -> int:
+        """All that were answered."""
+        return sum(self.texts.values())
+
     @contextmanager
     def timed(self, source: Source) -> Iterator[None]:
         """A look-up that may take long."""

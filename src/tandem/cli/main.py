@@ -40,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "bench": Command("tandem.cli.bench", "measure this machine, with peers beside"),
     "profile": Command("tandem.cli.profile", "measure what this machine's devices cost, for simulate"),
     "simulate": Command("tandem.cli.simulate", "try the scheduler on devices that are not here"),
+    "cache": Command("tandem.cli.cache", "show, clear and warm the caches of a running server"),
     "doctor": Command("tandem.cli.doctor", "show devices, what would be chosen, and why"),
 }
 

@@ -12,6 +12,8 @@ from tandem.errors import Draining, TandemError
 from tandem.server.access import AccessLog
 from tandem.server.auth import ApiKeys
 from tandem.server.base import Api, Headers, Receive, Reply, Scope, Send, Service
+from tandem.server.cache import CacheRoutes
+from tandem.server.cache_metrics import reading
 from tandem.server.cohere import Cohere
 from tandem.server.cors import Cors
 from tandem.server.errors import ClientLeft, render
@@ -58,6 +60,7 @@ class App:
         self._idle.set()
         self._draining = False
         self._watching: asyncio.Task[None] | None = None
+        metrics.watch_caches(lambda: reading(service.cache_report()))
         metrics.watch_inflight(lambda: self._inflight)
         metrics.watch_queue(lambda: service.backlog().queued_texts, lambda: service.backlog().queued_tokens)
 
@@ -197,6 +200,7 @@ def _routes(gateway: Gateway, ops: Ops, clock: Clock) -> list[Route]:
         *Tei(gateway).routes(),
         *TokenRoutes(gateway).routes(),
         *Cohere(gateway).routes(),
+        *CacheRoutes(gateway).routes(),
         *ops.routes(),
     ]
     if not gateway.options.docs:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from tandem.telemetry.cache_collector import Reading
 from tandem.telemetry.instruments import INSTRUMENTS, Instrument, Kind
 from tandem.telemetry.metrics import CONTENT_TYPE, Metrics
 
-__all__ = ["CONTENT_TYPE", "INSTRUMENTS", "Instrument", "Kind", "Metrics"]
+__all__ = ["CONTENT_TYPE", "INSTRUMENTS", "Instrument", "Kind", "Metrics", "Reading"]

@@ -92,6 +92,46 @@ POOL_BYTES = Instrument(
 QUEUE_TEXTS = Instrument("tandem_queue_texts", Kind.GAUGE, "Texts that wait for a device.")
 QUEUE_TOKENS = Instrument("tandem_queue_tokens", Kind.GAUGE, "Tokens that wait for a device.")
 INFLIGHT_REQUESTS = Instrument("tandem_inflight_requests", Kind.GAUGE, "Requests accepted and not yet answered.")
+CACHE_TEXTS = Instrument(
+    "tandem_cache_texts_total",
+    Kind.COUNTER,
+    "Texts answered, by where their rows came from: l1, l2, near-duplicate or miss (the model).",
+    ("source",),
+)
+CACHE_TOKENS = Instrument(
+    "tandem_cache_tokens_total", Kind.COUNTER, "The same in tokens, which is what the model is spared.", ("source",)
+)
+CACHE_LOOKUP = Instrument(
+    "tandem_cache_lookup_p99_seconds", Kind.GAUGE, "99th percentile of the last 1,024 look-ups of a tier.", ("source",)
+)
+CACHE_JOINED = Instrument(
+    "tandem_cache_joined_total", Kind.COUNTER, "Texts that were being computed for somebody else when they came."
+)
+CACHE_BYTES = Instrument("tandem_cache_bytes", Kind.GAUGE, "Bytes that a level holds.", ("level",))
+CACHE_ENTRIES = Instrument("tandem_cache_entries", Kind.GAUGE, "Rows that a level holds.", ("level",))
+CACHE_EVICTIONS = Instrument("tandem_cache_evictions_total", Kind.COUNTER, "Rows that made room.", ("level",))
+CACHE_FAULTS = Instrument(
+    "tandem_cache_faults_total",
+    Kind.COUNTER,
+    "What a level did not give, each a miss, or keep: errors, late, skipped (breaker open), rejected (a wrong row), "
+    "dropped (not written).",
+    ("level", "kind"),
+)
+CACHE_UP = Instrument("tandem_cache_up", Kind.GAUGE, "1 while a level serves, else 0.", ("level",))
+
+CACHE_INSTRUMENTS = (
+    CACHE_TEXTS,
+    CACHE_TOKENS,
+    CACHE_LOOKUP,
+    CACHE_JOINED,
+    CACHE_BYTES,
+    CACHE_ENTRIES,
+    CACHE_EVICTIONS,
+    CACHE_FAULTS,
+    CACHE_UP,
+)
+"""Read at each scrape from counters that the caches keep themselves."""
+
 BUILD_INFO = Instrument(
     "tandem_build_info",
     Kind.GAUGE,
@@ -113,5 +153,6 @@ INSTRUMENTS = (
     QUEUE_TEXTS,
     QUEUE_TOKENS,
     INFLIGHT_REQUESTS,
+    *CACHE_INSTRUMENTS,
     BUILD_INFO,
 )

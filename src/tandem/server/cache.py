@@ -1,0 +1,48 @@
+"""Routes that show and steer the caches: ``GET /v1/cache/stats``, ``POST /v1/cache/clear``."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tandem.caching.report import CacheReport
+from tandem.server.base import Api, Reply
+from tandem.server.gateway import Gateway
+from tandem.server.request import Request
+from tandem.server.routing import Route
+
+
+class CacheStats(msgspec.Struct):
+    """``rows``: the caches of rows, null where they are off."""
+
+    rows: CacheReport | None
+
+
+class Cleared(msgspec.Struct):
+    """What was forgotten."""
+
+    cleared: str
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class CacheRoutes:
+    """For those who run the service."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/v1/cache/stats", Api.OPENAI, self.stats, "How the caches stand", gives=CacheStats),
+            Route("POST", "/v1/cache/clear", Api.OPENAI, self.clear, "Forget every row of this model", gives=Cleared),
+        ]
+
+    async def stats(self, request: Request) -> Reply:
+        """Hit rates by tier, by texts and by tokens; latencies in seconds; bytes; conditions."""
+        return Reply(_encode(CacheStats(self._gateway.service.cache_report())))
+
+    async def clear(self, request: Request) -> Reply:
+        """Memory, aliases, and the rows of this model in the second level, which other servers may share."""
+        await self._gateway.service.clear_cache()
+        return Reply(_encode(Cleared("rows of " + self._gateway.model_id)))
