@@ -85,7 +85,8 @@ class Index(VectorIndex, Protocol):
 
 class IndexOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``storage``: how rows are kept. ``connectivity``, ``expansion_add`` and ``expansion_search``: M, efConstruction
-    and ef of HNSW (Malkov and Yashunin, arXiv:1603.09320). ``linear_up_to``: so many rows need no graph.
+    and ef of HNSW (Malkov and Yashunin, arXiv:1603.09320); with 0, ef grows with the rows.
+    ``linear_up_to``: so many rows need no graph.
     ``rebuild_after``: a graph is built anew when rows that were removed or replaced are
     this share of those that are there; so much more memory it may take by then. ``cell_rows``: a cell of a sharded
     index splits at twice as many. ``probes``: how many cells a search looks into. ``background``: whether a thread
@@ -95,7 +96,7 @@ class IndexOptions(msgspec.Struct, frozen=True, kw_only=True):
     storage: Storage = "int8"
     connectivity: int = 16
     expansion_add: int = 128
-    expansion_search: int = 64
+    expansion_search: int = 0
     linear_up_to: int = 2048
     rebuild_after: float = 0.25
     cell_rows: int = 50_000
@@ -103,13 +104,14 @@ class IndexOptions(msgspec.Struct, frozen=True, kw_only=True):
     background: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("dims", "expansion_add", "expansion_search", "cell_rows", "probes"):
+        for name in ("dims", "expansion_add", "cell_rows", "probes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"an index's {name} is at least 1, not {getattr(self, name)}")
         if self.connectivity < 2:
             raise ConfigError(f"an index's connectivity is at least 2, not {self.connectivity}")
-        if self.linear_up_to < 0:
-            raise ConfigError(f"an index's linear_up_to is at least 0, not {self.linear_up_to}")
+        for name in ("linear_up_to", "expansion_search"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"an index's {name} is at least 0, not {getattr(self, name)}")
         if not self.rebuild_after > 0:
             raise ConfigError(f"an index's rebuild_after is over 0, not {self.rebuild_after:g}")
         if self.storage not in ("int8", "float16", "float32"):

@@ -19,6 +19,7 @@ What was found out about usearch 2.26, and what follows from it here:
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, cast
 
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
 # Keys from here on are graves'. An id is an int64, so it is less.
 _GRAVES = 1 << 63
 # Of usearch's own: a pointer to a node and one to its row, for each it has room for; and 16 bytes a key in a hash table
-# of a power of two, at most two thirds full.
+# of a power of two, at most half full.
 _POINTER_BYTES, _LOOKUP_BYTES = 16, 16
 # CPython's objects for a grave's hash and its key, beside the dict's own table.
 _GRAVE_BYTES = 80
+# ef up to so many rows, and how much wider it is with each doubling beyond.
+_WIDTH, _NARROW_UP_TO, _WIDER = 64, 100_000, 1.25
 # An answer that has too many graves in it is asked for again, so many times as long.
 _LONGER = 4
 
@@ -54,6 +57,7 @@ class Graph:
         self._next_grave = _GRAVES
         self._graves: dict[int, int] = {}
         self.graves = 0
+        self.widen()
 
     def __len__(self) -> int:
         return len(self._compiled) - self.graves
@@ -62,7 +66,7 @@ class Graph:
     def nbytes(self) -> int:
         """What it holds: nodes and edges, which usearch counts, and the tables around them."""
         nodes = len(self._compiled)
-        slots = 1 << (max(nodes * 3 // 2, 1) - 1).bit_length()
+        slots = 1 << max(2 * nodes - 1, 1).bit_length()
         tables = self._compiled.capacity * _POINTER_BYTES + slots * _LOOKUP_BYTES
         books = sys.getsizeof(self._graves) + _GRAVE_BYTES * len(self._graves)
         return self._compiled.serialized_length + tables + books
@@ -79,6 +83,13 @@ class Graph:
             new = np.array([not self._unearthed(one, row) for one, row in zip(ids.tolist(), codes, strict=True)], bool)
             ids, codes = ids[new], codes[new]
         self._compiled.add_many(ids.view(np.uint64), codes, threads=1)
+        self.widen()
+
+    def widen(self, expansion: int = 0) -> None:
+        """Search with this ef; with 0, with the one of the options, or one for so many rows."""
+        wanted = expansion or self._options.expansion_search or _expansion(len(self._compiled))
+        if wanted != self._compiled.expansion_search:
+            self._compiled.expansion_search = wanted
 
     def bury(self, ids: Ids) -> int:
         """Forget rows; how many were there."""
@@ -99,8 +110,9 @@ class Graph:
             wanted = min(wanted, len(self._compiled))
             keys, _, counts, _, _ = self._compiled.search_many(code, wanted, threads=1)
             found = keys[0, : counts[0]]
-            found = found[found < _GRAVES][:k]
-            if len(found) >= min(k, len(self)) or wanted == len(self._compiled):
+            if self.graves:
+                found = found[found < _GRAVES][:k]
+            if len(found) == k or wanted == len(self._compiled) or len(found) == len(self):
                 # All are there, and none is None: nobody else has been in between.
                 held = cast("tuple[Codes, ...]", self._compiled.get_many(found, self._compiled.dtype))
                 rows: Codes = np.concatenate(held, axis=None)
@@ -127,7 +139,8 @@ class Graph:
             raise SnapshotBroken(f"usearch can not read the graph of this snapshot: {error}") from error
         if (compiled.ndim, compiled.dtype) != expected:
             raise SnapshotBroken(f"the graph of this snapshot has rows {compiled.dtype} [{compiled.ndim}]")
-        compiled.expansion_add, compiled.expansion_search = options.expansion_add, options.expansion_search
+        compiled.expansion_add = options.expansion_add
+        self.widen()
         keys = compiled.get_keys_in_slice(0, len(compiled))
         graves = keys[keys >= _GRAVES]
         self.graves = len(graves)
@@ -152,6 +165,12 @@ class Graph:
         return True
 
 
+def _expansion(n: int) -> int:
+    """ef for so many rows: enough to find 99.9 % of the rows that a query is near to. Of 300,000, 64 found 99.1 %."""
+    doublings = max(0.0, math.log2(max(n, 1) / _NARROW_UP_TO))
+    return round(_WIDTH * math.pow(_WIDER, doublings))
+
+
 def _compiled(options: IndexOptions) -> Compiled:
     try:
         # What it is written in, and not its wrapper, which makes an object of each answer.
@@ -164,6 +183,5 @@ def _compiled(options: IndexOptions) -> Compiled:
         dtype=kinds[options.storage],
         connectivity=options.connectivity,
         expansion_add=options.expansion_add,
-        expansion_search=options.expansion_search,
         metric_kind=MetricKind.Cos,
     )

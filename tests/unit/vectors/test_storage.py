@@ -70,7 +70,7 @@ def test_stored_rows_that_are_none_are_refused(codes: np.ndarray, about: str) ->
         ({"dims": 0}, "dims"),
         ({"storage": "int4"}, "int4"),
         ({"connectivity": 1}, "connectivity"),
-        ({"expansion_search": 0}, "expansion_search"),
+        ({"expansion_search": -1}, "expansion_search"),
         ({"linear_up_to": -1}, "linear_up_to"),
         ({"rebuild_after": 0.0}, "rebuild_after"),
         ({"rebuild_after": float("nan")}, "rebuild_after"),
