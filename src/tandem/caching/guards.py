@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Set
 from enum import StrEnum
 from functools import lru_cache
@@ -50,7 +49,8 @@ class Strictness(StrEnum):
 
 
 class Refusal(StrEnum):
-    """Why a candidate must not stand for a text; the first that holds, in this order."""
+    """Why a candidate must not stand for a text. EXCHANGE: a word in the place of another; WORDS: others than harmless
+    ones differ, where the guards are strict."""
 
     NUMBER = "number"
     NEGATION = "negation"
@@ -84,28 +84,33 @@ def refusal(one: Reading, other: Reading, strictness: Strictness) -> Refusal | N
 
     The lists are of English. Texts with other letters than ASCII's are always treated strictly.
     """
-    if one.names != other.names and one.words == other.words:
-        return Refusal.NAME
     if one.words == other.words:
-        return None
+        return None if one.names == other.names else Refusal.NAME
     ours, theirs = one.words.split(), other.words.split()
-    left, right = Counter(ours), Counter(theirs)
-    gone, come = (left - right).keys(), (right - left).keys()
-    differing = gone | come
-    if any(word in NUMBER_WORDS or not word.isalpha() for word in differing):
+    left, right = set(ours), set(theirs)
+    differing = left ^ right
+    if not differing.isdisjoint(NUMBER_WORDS) or not all(map(str.isalpha, differing)):
         return Refusal.NUMBER
     if not differing.isdisjoint(NEGATORS):
         return Refusal.NEGATION
-    if _opposed(gone, come, left.keys(), right.keys()):
+    gone, come = left - right, right - left
+    if any(not OPPOSITES.get(word, _NONE).isdisjoint(come) for word in gone):
         return Refusal.ANTONYM
     if one.names != other.names:
         return Refusal.NAME
-    if [word for word in ours if word not in differing] != [word for word in theirs if word not in differing]:
+    # Also where a word stands twice in one and once in the other: "not" has to be counted.
+    passed = differing | HARMLESS
+    if [word for word in ours if word not in passed] != [word for word in theirs if word not in passed]:
         return Refusal.ORDER
-    if _exchanged(ours, theirs):
-        return Refusal.EXCHANGE
-    strict = strictness is Strictness.STRICT or not (one.words.isascii() and other.words.isascii())
-    return Refusal.WORDS if strict and not differing <= HARMLESS else None
+    if not differing <= HARMLESS:
+        if strictness is Strictness.STRICT or not (one.words.isascii() and other.words.isascii()):
+            return Refusal.WORDS
+        if _exchanged(ours, theirs):
+            return Refusal.EXCHANGE
+        # The dearest of the checks comes last.
+        if _turned(gone, right) or _turned(come, left) or _opposed(gone, come):
+            return Refusal.ANTONYM
+    return None
 
 
 def _expand(word: str) -> Iterable[str]:
@@ -126,26 +131,27 @@ def _names(tokens: list[str]) -> list[str]:
     return [token for token in tokens[1:] if token[0].isupper() and token != "I"]
 
 
-def _opposed(gone: Set[str], come: Set[str], left: Set[str], right: Set[str]) -> bool:
-    """Whether a word that only one text has turns around a word of the other: by a prefix or a suffix, whichever other
-    word that is; by the list, by opposed prefixes or suffixes, one that stands there instead."""
-    for words, others in ((gone, right), (come, left)):
-        for word in words:
-            if any(_alike(stem, other) for stem in _stems(word) for other in others if other != word):
+_NONE = frozenset[str]()
+
+
+def _turned(words: Set[str], others: Set[str]) -> bool:
+    """Whether one of ``words`` is one of ``others`` with a prefix or suffix that reverses it, or the reverse."""
+    for word in words:
+        for stem in _stems(word):
+            if any(_alike(stem, other) for other in others if other != word):
                 return True
-            if any(_alike(stem, word) for other in others if other != word for stem in _stems(other)):
-                return True
+    stems = [(stem, other) for other in others for stem in _stems(other)]
+    return any(_alike(stem, word) for stem, other in stems for word in words if other != word)
+
+
+def _opposed(gone: Set[str], come: Set[str]) -> bool:
+    """Whether a word has one of two opposed prefixes or suffixes, and another, in its place or not, the other one."""
     for one in gone:
         sides = _sides(one)
-        for other in come:
-            if other in OPPOSITES.get(one, _NONE):
-                return True
-            if sides and any(p == q and a != b and _alike(x, y) for p, a, x in sides for q, b, y in _sides(other)):
+        for other in come if sides else ():
+            if any(p == q and a != b and _alike(x, y) for p, a, x in sides for q, b, y in _sides(other)):
                 return True
     return False
-
-
-_NONE = frozenset[str]()
 
 
 @lru_cache(maxsize=1 << 14)

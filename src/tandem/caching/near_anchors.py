@@ -9,10 +9,25 @@ from numpy.typing import NDArray
 from tandem.caching.base import Key
 from tandem.caching.guards import Reading
 from tandem.caching.signatures import Signature
-from tandem.vectors import NOTHING, VectorIndex
+from tandem.vectors import NOTHING, IndexOptions, VectorIndex
+from tandem.vectors.living import LivingIndex
+from tandem.vectors.renewal import has_graphs
 
 # CPython's objects of an anchor beside its bytes: struct, reading, three strings, key, two entries of dicts.
 _ENTRY_BYTES = 520
+# Rows that a search keeps in view; four of them are wanted.
+_EXPANSION = 24
+
+
+def near_index(dims: int, *, background: bool = False) -> LivingIndex:
+    """An index for signatures of ``dims``: a graph from the first row on where that is to be had, as a linear search
+    over a few hundred rows takes longer already, and one that looks at few rows, as only near ones matter. int8 is near
+    enough: the threshold is learned on what it gives. ``background``: whether a thread builds it anew when it has worn
+    out, as a server wants it."""
+    options = IndexOptions(
+        dims=dims, linear_up_to=0, expansion_add=64, expansion_search=_EXPANSION, background=background
+    )
+    return LivingIndex(options, kind="hnsw" if has_graphs() else "linear")
 
 
 class Anchor(msgspec.Struct, frozen=True):
@@ -24,7 +39,8 @@ class Anchor(msgspec.Struct, frozen=True):
     ids: bytes
 
     def tokens(self) -> list[int]:
-        return np.frombuffer(self.ids, np.int32).tolist()
+        tokens: list[int] = np.frombuffer(self.ids, np.int32).tolist()
+        return tokens
 
     def memory_bytes(self) -> int:
         return _ENTRY_BYTES + len(self.ids) + len(self.reading.words) + len(self.reading.names)

@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.caching.near_anchors import near_index
 from tandem.caching.near_duplicate import NearDuplicateTier, NearOptions, Query, cosine_of
 from tandem.caching.signatures import Signer
 from tandem.types import Rows
-from tandem.vectors import IndexOptions, VectorIndex, best_index
 from tandem.verification import Promise, learn
 
 
@@ -48,7 +48,7 @@ class Outcome(msgspec.Struct, frozen=True):
 def replay(queries: Sequence[Query], rows: Rows, options: NearOptions, signer: Signer) -> Replay:
     """Look each of ``queries`` up among those before it; ``rows`` [n, d] are the model's own. Nothing is served."""
     keys = [place.to_bytes(16, "big") for place in range(len(queries))]
-    tier = NearDuplicateTier(options, signer, _index(signer.dims), lambda key: rows[int.from_bytes(key, "big")])
+    tier = NearDuplicateTier(options, signer, near_index(signer.dims), lambda key: rows[int.from_bytes(key, "big")])
     places, similarities, cosines = [], [], []
     for place, (query, key) in enumerate(zip(queries, keys, strict=True)):
         look = tier.look_up(query)
@@ -74,7 +74,7 @@ def judge(seen: Replay, cosine: float, promise: Promise, *, learn_on: float = 0.
         texts=seen.texts - split,
         served=int(served.sum()),
         wrong=int(truth[served].sum()),
-        could=_most(later, truth, promise.max_error),
+        could=most(later, truth, promise.max_error),
     )
 
 
@@ -91,14 +91,10 @@ def curve(seen: Replay, shares: Sequence[float]) -> list[tuple[float, float, flo
     return found
 
 
-def _most(similarities: NDArray[np.float64], wrong: NDArray[np.bool_], max_error: float) -> int:
+def most(similarities: NDArray[np.float64], wrong: NDArray[np.bool_], max_error: float) -> int:
     """How many the highest similarities could serve with at most this share of them wrong."""
     if not len(wrong):
         return 0
     failed = np.cumsum(wrong[np.argsort(-similarities, kind="stable")])
     kept = np.flatnonzero(failed <= max_error * np.arange(1, len(wrong) + 1))
     return int(kept[-1]) + 1 if len(kept) else 0
-
-
-def _index(dims: int) -> VectorIndex:
-    return best_index(IndexOptions(dims=dims, background=False))

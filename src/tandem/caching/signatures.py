@@ -22,6 +22,7 @@ _HASHES = 256
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 # Ridge, as a share of the mean squared feature. Between 0.1 and 1 nothing changes that shows.
 _RIDGE = 0.3
+_AT_ONCE = 64
 
 
 class Signer(Protocol):
@@ -51,26 +52,29 @@ class StaticSigner:
 
     name = "static"
 
-    def __init__(self, table: Rows, dims: int, fit_after: int = 2000) -> None:
-        """``table`` float32 [vocabulary, h], which is held and not copied; ``dims`` of the model's rows."""
-        self.dims = dims
+    def __init__(self, table: Rows, row_dims: int, *, dims: int = 128, fit_after: int = 2000) -> None:
+        """``table`` float32 [vocabulary, h], which is held and not copied; ``row_dims``: those of the model's rows.
+        Signatures keep the ``dims`` principal directions of what the map gives: a shorter search, and no worse."""
+        self.dims = min(dims, row_dims)
         self.ready = False
         self._table = table
         self._left = max(1, fit_after)
         width = table.shape[1] + 1
-        # Only these sums are kept of the texts: X'X and X'Y, with a last feature of 1.
+        # Of the texts only these sums are kept: X'X and X'Y, with a last feature of 1; and a few that wait to be added,
+        # as many at once cost a tenth of one at a time.
         self._squares = np.zeros((width, width))
-        self._products = np.zeros((width, dims))
-        self._map: NDArray[np.float32] = np.zeros((width, dims), np.float32)
+        self._products = np.zeros((width, row_dims))
+        self._waiting: list[tuple[Signature, Signature]] = []
+        self._map = np.zeros((width, self.dims), np.float32)
 
     def observe(self, ids: Sequence[int], row: Signature) -> bool:
         if self.ready:
             return False
-        features = self._features(ids)
-        self._squares += np.outer(features, features)
         length = float(np.linalg.norm(row))
-        self._products += np.outer(features, row / length if length else row)
+        self._waiting.append((self._features(ids), row / length if length else row))
         self._left -= 1
+        if self._left == 0 or len(self._waiting) == _AT_ONCE:
+            self._add_waiting()
         if self._left == 0:
             self._fit()
         return self.ready
@@ -81,8 +85,15 @@ class StaticSigner:
 
     def _features(self, ids: Sequence[int]) -> Signature:
         features = np.ones(self._table.shape[1] + 1, np.float32)
-        np.mean(self._table[np.asarray(ids, np.int64)], axis=0, out=features[:-1])
+        np.add.reduce(self._table[np.array(ids, np.intp)], axis=0, out=features[:-1])
+        features[:-1] /= len(ids)
         return features
+
+    def _add_waiting(self) -> None:
+        features = np.array([one for one, _ in self._waiting], np.float64)
+        self._squares += features.T @ features
+        self._products += features.T @ np.array([row for _, row in self._waiting], np.float64)
+        self._waiting = []
 
     def _fit(self) -> None:
         # The ridge is measured on the features' spread about their mean: a common offset is the intercept's business.
@@ -90,8 +101,11 @@ class StaticSigner:
         mean = self._squares[-1, :-1] / n
         spread = float((np.diag(self._squares)[:-1] / n - mean * mean).mean())
         ridge = _RIDGE * n * max(spread, 1e-12) * np.eye(len(self._squares))
-        ridge[-1, -1] = 0
-        self._map = np.linalg.solve(self._squares + ridge, self._products).astype(np.float32)
+        ridge[-1, -1] = 1e-9 * n
+        full = np.linalg.solve(self._squares + ridge, self._products)
+        # Eigenvectors of the second moment of the rows that it predicts, the largest last.
+        principal = np.linalg.eigh(full.T @ self._squares @ full)[1][:, -self.dims :]
+        self._map = (full @ principal).astype(np.float32)
         self._squares = self._products = np.zeros((0, 0))
         self.ready = True
 
