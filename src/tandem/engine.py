@@ -217,12 +217,16 @@ def _finish(request: EmbedRequest, rows: Sequence[Rows], model: ModelInfo) -> Ro
     normalize = model.normalize if request.normalize is None else request.normalize
     if request.output is Output.TOKENS:
         return [_unit(row[:, : request.dimensions]) if normalize else row[:, : request.dimensions] for row in rows]
-    stacked = np.stack(rows)[:, : request.dimensions]
+    stacked = rows[0][None] if len(rows) == 1 else np.stack(rows)
+    if request.dimensions is not None:
+        stacked = stacked[:, : request.dimensions]
     return _unit(stacked) if normalize else np.ascontiguousarray(stacked)
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows scaled to length 1, C-contiguous; a row of zeros stays one."""
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    unit: NDArray[np.float32] = (rows / np.maximum(norms, 1e-12)[:, None]).astype(np.float32)
-    return unit
+    """Rows scaled to length 1, C-contiguous; a row of zeros stays one. Each comes out the same to the last bit, whatever
+    the others are."""
+    wide = rows.astype(np.float64)
+    norms = np.sqrt(np.vecdot(wide, wide))
+    wide /= np.maximum(norms, 1e-12)[:, None]
+    return wide.astype(np.float32)
