@@ -12,15 +12,16 @@ from tandem.vectors.snapshot import Snapshot
 from tandem.vectors.storage import TYPES, checked, checked_codes, checked_ids, encode, lengths, unit_rows
 from tandem.vectors.turns import Turns
 
-# Rows added before others get their turn: a few milliseconds.
-_STEP = 8
+# Rows added before others get their turn: a millisecond or two in a graph of a million.
+_STEP = 2
 # Fetched beyond k. The graph compares the query as int8, too, which swaps neighbours less than 0.001 apart; so a few
 # more are ranked anew by the exact cosine with the query as it is.
 _EXTRA = 6
 
 
 class HnswIndex:
-    """For any number of threads, which take turns of a few milliseconds."""
+    """For any number of threads, which take turns of a millisecond or two; while a snapshot is copied, of
+    a third of a second for a million rows."""
 
     def __init__(self, options: IndexOptions) -> None:
         """Raises ConfigError when usearch is not installed."""

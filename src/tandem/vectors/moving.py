@@ -37,7 +37,7 @@ class Move:
 
     def note(self, ids: Ids) -> None:
         """These are about to change."""
-        self._changed.update(np.asarray(ids).ravel().tolist())
+        self._changed.update(ids.tolist())
 
     def run(self, stopped: Callable[[], bool], swap: Callable[[], None]) -> bool:
         """Move all, then call ``swap`` under the lock, at a moment when both hold the same. Whether it got there."""

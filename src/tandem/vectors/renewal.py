@@ -11,6 +11,7 @@ from tandem.vectors.base import Ids, IndexOptions
 from tandem.vectors.hnsw import HnswIndex
 from tandem.vectors.linear import LinearIndex
 from tandem.vectors.moving import Move
+from tandem.vectors.storage import checked_ids
 from tandem.vectors.turns import Turns
 from tandem.vectors.work import Worker
 
@@ -47,7 +48,8 @@ class Renewal:
 
     @contextmanager
     def changing(self, ids: Ids) -> Iterator[HnswIndex | LinearIndex]:
-        """``current``, to change these rows of it: one writer at a time."""
+        """``current``, to change these rows of it: one writer at a time. Raises ValueError for what are no ids."""
+        ids = checked_ids(ids)
         with self._lock:
             if self._move is not None:
                 self._move.note(ids)

@@ -10,7 +10,8 @@
     8 bytes    magic again: a file that was cut off ends in something else
 
 The contents come last, so that a part whose size nobody knows beforehand is written as it comes. The hash is no luxury:
-the graph's own library checks nothing, and reads wild memory from a file of which one byte has changed.
+the graph's own library checks nothing, and reads wild memory from a file of which one byte has changed. It guards
+against damage and not against malice: who can write here should be trusted as who can write code.
 """
 
 from __future__ import annotations

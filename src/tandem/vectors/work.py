@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 from collections import deque
 from collections.abc import Callable
 from threading import Condition, Thread
 from typing import TypeAlias
 
+from tandem.errors import ConfigError
+
 Job: TypeAlias = Callable[[Callable[[], bool]], None]
 """Is handed what says whether it shall stop; it looks between steps of a few milliseconds."""
 
-# What a build may end in: no memory, or an index library that refuses. The old index serves on.
-FAULTS = (MemoryError, RuntimeError, ValueError)
+# What a build may end in: no memory, or an index library that refuses or can not be loaded. The old index serves on.
+FAULTS = (MemoryError, RuntimeError, ValueError, ConfigError)
 
 
 class Worker:
@@ -37,6 +40,8 @@ class Worker:
             if self._threaded and self._thread is None:
                 self._thread = Thread(target=self._serve, name="tandem-index", daemon=True)
                 self._thread.start()
+                # A thread that is inside the index library when the interpreter ends would abort the process.
+                atexit.register(self.close)
             self._changed.notify_all()
         return True
 
@@ -64,6 +69,7 @@ class Worker:
             thread, self._thread = self._thread, None
         if thread is not None:
             thread.join()
+            atexit.unregister(self.close)
 
     def _serve(self) -> None:
         while (job := self._next(wait=True)) is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from threading import Event, Thread
 
@@ -70,6 +72,20 @@ def test_close_stops_what_runs_and_drops_what_waits() -> None:
     assert ran == []
     assert not worker.submit(lambda _: None)
     worker.settle()
+
+
+BUILDS_AND_ENDS = """
+import numpy as np
+from tandem.vectors import IndexOptions, best_index
+
+index = best_index(IndexOptions(dims=64, linear_up_to=10))
+index.add(np.arange(4000), np.random.default_rng(1).standard_normal((4000, 64)).astype(np.float32))
+"""
+
+
+def test_a_process_that_ends_during_a_build_ends_well() -> None:
+    ended = subprocess.run([sys.executable, "-c", BUILDS_AND_ENDS], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_turns_are_taken_in_the_order_of_asking() -> None:
