@@ -20,6 +20,8 @@ ENTRY_BYTES = 700
 _EXPIRED_AT_ONCE = 64
 """Expired entries that one call clears away: a million that expire together must not stop the service."""
 _SPARE = 8
+# Times of entries that went before theirs, beyond as many as there are entries, until they are cleared away.
+_STALE = 1000
 _SEARCHES = 8
 
 
@@ -86,6 +88,9 @@ class Space:
             self._bytes += cost(entry, self.index.dims)
             if entry.expires_s < np.inf:
                 heapq.heappush(self._expiries, (entry.expires_s, entry.serial))
+        if len(self._expiries) > 2 * len(self._entries) + _STALE:
+            self._expiries = [one for one in self._expiries if one[1] in self._entries]
+            heapq.heapify(self._expiries)
 
     def drop(self, entries: Sequence[Entry]) -> None:
         """Entries that are there."""

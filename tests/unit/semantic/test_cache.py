@@ -93,6 +93,19 @@ def test_a_jump_of_the_calendar_neither_keeps_nor_drops_anything(jump_s: float) 
     assert store.lookup(HERE, at(0), 0.9).hits == []
 
 
+def test_replacing_for_ever_keeps_no_memory_of_what_was() -> None:
+    clock = Calendar()
+    store = cache(clock)
+    for index in range(5_000):
+        store.store(HERE, item(index / 100, entry_id="same", ttl_s=100))
+    store.store(HERE, item(0, entry_id="another", ttl_s=10))
+    clock.advance(50)
+    assert [hit.id for hit in store.lookup(HERE, at(50), -1, k=5).hits] == ["same"]
+    clock.advance(51)
+    assert store.lookup(HERE, at(50), -1).hits == []
+    assert store.statistics().expired == 2
+
+
 def test_many_that_expire_together_hide_nothing_that_lives() -> None:
     clock = Calendar()
     store = cache(clock)
