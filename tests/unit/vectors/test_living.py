@@ -14,7 +14,6 @@ from tandem.vectors import INDEXES, IndexOptions, SnapshotBroken, best_index, lo
 from tandem.vectors import renewal as renewal_module
 from tandem.vectors.hnsw import HnswIndex
 from tandem.vectors.living import LivingIndex
-from tandem.vectors.sharded import ShardedIndex
 from tests.unit.vectors.rows import DIMS, made
 
 OPTIONS = IndexOptions(dims=DIMS, background=False, linear_up_to=100, rebuild_after=0.5)
@@ -163,54 +162,3 @@ def test_closing_ends_a_build_under_way() -> None:
     assert len(index) == 2000
     index.add(np.array([5000]), made(1, seed=4))
     assert index.search(made(1, seed=4), 1)[0].tolist() == [[5000]]
-
-
-def test_cells_split_as_they_fill_and_go_when_they_are_empty() -> None:
-    options = IndexOptions(dims=DIMS, linear_up_to=100, cell_rows=150, probes=3, background=False)
-    index = ShardedIndex(options)
-    rows = made(2000)
-    for start in range(0, 2000, 100):
-        index.add(np.arange(start, start + 100), rows[start : start + 100])
-        index.run_pending()
-    assert len(index.cells) >= 7
-    assert max(index.cells) <= 300
-    assert len(index) == 2000
-    ids, _ = index.search(rows, 1)
-    assert np.mean(ids[:, 0] == np.arange(2000)) >= 0.995
-    index.remove(np.arange(1999))
-    assert index.cells == (1,)
-    assert index.search(rows[:1], 2)[0].tolist() == [[1999, -1]]
-
-
-def test_a_cell_of_one_and_the_same_row_stays_whole() -> None:
-    options = IndexOptions(dims=DIMS, cell_rows=20, probes=1, background=False)
-    index = ShardedIndex(options)
-    rows = np.ones((200, DIMS), np.float32)
-    index.add(np.arange(100), rows[:100])
-    assert index.run_pending() == 1
-    index.add(np.arange(100, 140), rows[:40])
-    assert index.run_pending() == 0
-    index.add(np.arange(140, 200), rows[:60])
-    assert index.run_pending() == 1
-    assert index.cells == (200,)
-    assert (index.search(rows[:1], 200)[1] > 0.9999).all()
-
-
-def test_what_changes_during_a_split_is_in_the_halves() -> None:
-    options = IndexOptions(dims=DIMS, linear_up_to=5000, cell_rows=200, probes=2, background=False)
-    index = ShardedIndex(options)
-    rows = made(1000)
-    index.add(np.arange(600), rows[:600])
-    asked: list[int] = []
-
-    def stopped() -> bool:
-        asked.append(1)
-        if len(asked) == 2:
-            index.remove(np.arange(0, 600, 2))
-            index.add(np.arange(1, 600, 2), rows[600:900])
-        return False
-
-    index.worker._jobs.popleft()(stopped)
-    assert len(index.cells) == 2
-    assert sorted(index.ids().tolist()) == list(range(1, 600, 2))
-    assert (index.search(rows[600:900], 1)[0][:, 0] == np.arange(1, 600, 2)).all()
