@@ -20,7 +20,7 @@ ENTRY_BYTES = 700
 _EXPIRED_AT_ONCE = 64
 """Expired entries that one call clears away: a million that expire together must not stop the service."""
 _SPARE = 8
-# Times of entries that went before theirs, beyond as many as there are entries, until they are cleared away.
+# Times of entries that went before theirs: so many beyond the number of entries are kept, and one call passes over.
 _STALE = 1000
 _SEARCHES = 8
 
@@ -101,11 +101,13 @@ class Space:
 
     def due(self, now: float) -> Iterator[Entry]:
         """Some of the entries whose time is over, for the caller to drop one by one."""
-        for _ in range(_EXPIRED_AT_ONCE):
-            if not self._expiries or self._expiries[0][0] > now:
+        found = 0
+        for _ in range(_STALE):
+            if found == _EXPIRED_AT_ONCE or not self._expiries or self._expiries[0][0] > now:
                 return
             entry = self._entries.get(heapq.heappop(self._expiries)[1])
             if entry is not None:
+                found += 1
                 yield entry
 
     def nearest(self, vector: Vector, k: int, now: float) -> list[Found]:
