@@ -17,6 +17,9 @@ from tandem.intake import Intake, ModelInfo
 from tandem.quantization import ROW_CODECS
 from tandem.recall import Recall
 from tandem.scheduling.loop import SchedulerLoop
+from tandem.semantic.base import SemanticOptions
+from tandem.semantic.service import SemanticService
+from tandem.vectors import IndexOptions, best_index
 
 # Of the memory for rows, what their second names may take: a name takes a sixth of a row of 384 floats.
 _ALIAS_SHARE = 0.1
@@ -62,6 +65,15 @@ def build_store(settings: Settings, space: KeySpace, dims: int, clock: Clock) ->
     from tandem.caching.redis import RedisOptions, redis_store
 
     return redis_store(RedisOptions(url=settings.cache_l2, ttl_s=ttl_s), records, clock)
+
+
+def build_semantic(settings: Settings, clock: Clock) -> SemanticService | None:
+    """The semantic cache, None where there is to be none. Reads what is on disk. Raises ConfigError."""
+    if settings.semantic_cache == "off":
+        return None
+    folder = cache_dir(settings) / "semantic" if settings.semantic_cache == "disk" else None
+    options = SemanticOptions(budget_bytes=settings.semantic_cache_bytes)
+    return SemanticService(options, lambda dims: best_index(IndexOptions(dims=dims)), clock, folder)
 
 
 def cache_dir(settings: Settings) -> Path:

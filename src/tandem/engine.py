@@ -224,8 +224,8 @@ def _finish(request: EmbedRequest, rows: Sequence[Rows], model: ModelInfo) -> Ro
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows scaled to length 1, C-contiguous; a row of zeros stays one. Each comes out the same to the last bit, whatever
-    the others are."""
+    """Rows scaled to length 1, C-contiguous; a row of zeros stays one. Each comes out the same to the last bit, in
+    whatever company."""
     wide = rows.astype(np.float64)
     norms = np.sqrt(np.vecdot(wide, wide))
     wide /= np.maximum(norms, 1e-12)[:, None]

@@ -118,7 +118,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cache_l2_ttl_s: Annotated[
         float, Meta(ge=0, description="How long the second level keeps a row; 0 as long as it has room.")
     ] = 30 * 86400.0
-    cache_disk_bytes: Annotated[int, Meta(gt=0, description="How large the cache on disk may grow.")] = 4 << 30
+    cache_disk_bytes: Annotated[int, Meta(gt=0, description="How large the cache on disk may grow.")] = 1 << 30
+    semantic_cache: Annotated[
+        str,
+        Meta(description="The semantic cache for payloads of your own: off; memory; disk, which outlives restarts."),
+    ] = "memory"
+    semantic_cache_bytes: Annotated[
+        int, Meta(gt=0, description="Memory for its vectors, payloads and texts; it is taken as they come.")
+    ] = 256 << 20
     cache_dir: Annotated[
         str, Meta(description="Folder of the caches on disk; empty means cache beside the store's folder.")
     ] = ""

@@ -87,6 +87,7 @@ def banner(url: str, model: ServedModel) -> str:
 def _serve(settings: Settings) -> None:
     # Here and not at the top: these bring the inference engines, and `tandem serve --help` should not wait for them.
     from tandem.build import CPU_BATCH_TOKENS, build_engine
+    from tandem.caches import build_semantic
     from tandem.clock import SystemClock
     from tandem.models.progress import StreamProgress
     from tandem.server import App, HttpServer, listen, run_server
@@ -102,7 +103,8 @@ def _serve(settings: Settings) -> None:
             if state.pool is not None:
                 metrics.watch_pool(name, {held: partial(_held_bytes, engine, name, held) for held in _POOL_STATES})
         metrics.describe(__version__, model.id, model.tier, model.device)
-        server = HttpServer(App(engine, options, metrics, clock), options, listener, clock)
+        app = App(engine, options, metrics, clock, build_semantic(settings, clock))
+        server = HttpServer(app, options, listener, clock)
 
         def started(url: str) -> None:
             # What is alive now stays alive. Kept out of the collector's sight, it costs no pause in a request later.

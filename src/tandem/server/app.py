@@ -9,6 +9,7 @@ import secrets
 
 from tandem.clock import Clock
 from tandem.errors import Draining, TandemError
+from tandem.semantic.service import SemanticService
 from tandem.server.access import AccessLog
 from tandem.server.auth import ApiKeys
 from tandem.server.base import Api, Headers, Receive, Reply, Scope, Send, Service
@@ -26,6 +27,7 @@ from tandem.server.pages import page_routes
 from tandem.server.readiness import Readiness
 from tandem.server.request import Request
 from tandem.server.routing import Route, Router, api_of
+from tandem.server.semantic import SemanticRoutes
 from tandem.server.tei import Tei
 from tandem.server.tei_tokens import TokenRoutes
 from tandem.telemetry import Metrics
@@ -42,8 +44,16 @@ UNMATCHED = "unmatched"
 class App:
     """An ASGI 3 application without a framework: a framework's routing alone costs half of what we spend in all."""
 
-    def __init__(self, service: Service, options: ServerOptions, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        service: Service,
+        options: ServerOptions,
+        metrics: Metrics,
+        clock: Clock,
+        semantic: SemanticService | None = None,
+    ) -> None:
         self._service = service
+        self._semantic = semantic
         self._metrics = metrics
         self._clock = clock
         self.readiness = Readiness(service, clock, options.readiness_interval_s)
@@ -53,7 +63,7 @@ class App:
         self._access = AccessLog(clock) if options.access_log else None
         gateway = Gateway(service, options, self.readiness, metrics, clock)
         ops = Ops(self.readiness, metrics, docs=options.docs, metrics_open=options.metrics_open)
-        self._router = Router(_routes(gateway, ops, clock))
+        self._router = Router(_routes(gateway, ops, clock, semantic))
         self._ids = map(f"req-{secrets.token_hex(4)}-{{:x}}".format, itertools.count(1))
         self._inflight = 0
         self._idle = asyncio.Event()
@@ -74,6 +84,8 @@ class App:
 
     async def start(self) -> None:
         """Start the engine and the readiness probe; requests get 503 until this has ended. Raises the tree's errors."""
+        if self._semantic is not None:
+            self._semantic.start()
         await self._service.start()
         self.readiness.started()
         self._watching = asyncio.create_task(self.readiness.watch())
@@ -96,6 +108,8 @@ class App:
             self._watching.cancel()
             await asyncio.wait([self._watching])
         await self._service.close(at_once=at_once)
+        if self._semantic is not None:
+            await self._semantic.close()
 
     @property
     def inflight(self) -> int:
@@ -194,13 +208,14 @@ def _api(request: Request, route: Route | None) -> Api:
     return route.api if route is not None else api_of(request.path)
 
 
-def _routes(gateway: Gateway, ops: Ops, clock: Clock) -> list[Route]:
+def _routes(gateway: Gateway, ops: Ops, clock: Clock, semantic: SemanticService | None) -> list[Route]:
     described = [
         *OpenAI(gateway, clock.wall()).routes(),
         *Tei(gateway).routes(),
         *TokenRoutes(gateway).routes(),
         *Cohere(gateway).routes(),
-        *CacheRoutes(gateway).routes(),
+        *CacheRoutes(gateway, semantic).routes(),
+        *(SemanticRoutes(gateway, semantic).routes() if semantic else ()),
         *ops.routes(),
     ]
     if not gateway.options.docs:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from tandem.caching.report import CacheReport
+from tandem.semantic.base import NamespaceStatistics, SemanticStatistics
+from tandem.semantic.service import SemanticService
 from tandem.server.base import Api, Reply
 from tandem.server.gateway import Gateway
 from tandem.server.request import Request
@@ -12,9 +14,13 @@ from tandem.server.routing import Route
 
 
 class CacheStats(msgspec.Struct):
-    """``rows``: the caches of rows, null where they are off."""
+    """``rows``: the caches of rows, null where they are off. ``semantic``: the semantic cache, and its namespaces that
+    are the caller's, by name and model."""
 
     rows: CacheReport | None
+    semantic: SemanticStatistics | None = None
+    semantic_state: str | None = None
+    namespaces: dict[str, NamespaceStatistics] = {}
 
 
 class Cleared(msgspec.Struct):
@@ -29,8 +35,9 @@ _encode = msgspec.json.Encoder().encode
 class CacheRoutes:
     """For those who run the service."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, semantic: SemanticService | None) -> None:
         self._gateway = gateway
+        self._semantic = semantic
 
     def routes(self) -> list[Route]:
         return [
@@ -40,7 +47,12 @@ class CacheRoutes:
 
     async def stats(self, request: Request) -> Reply:
         """Hit rates by tier, by texts and by tokens; latencies in seconds; bytes; conditions."""
-        return Reply(_encode(CacheStats(self._gateway.service.cache_report())))
+        rows, semantic = self._gateway.service.cache_report(), self._semantic
+        if semantic is None:
+            return Reply(_encode(CacheStats(rows)))
+        own = semantic.cache.namespaces(request.tenant).items()
+        namespaces = {f"{name.name} ({name.model})": counts for name, counts in own}
+        return Reply(_encode(CacheStats(rows, semantic.cache.statistics(), semantic.state(), namespaces)))
 
     async def clear(self, request: Request) -> Reply:
         """Memory, aliases, and the rows of this model in the second level, which other servers may share."""

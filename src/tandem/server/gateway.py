@@ -50,6 +50,14 @@ class Gateway:
         finally:
             self._limits.pool.give_back(request.body_bytes)
 
+    async def read_or(self, request: Request, decoder: msgspec.json.Decoder[T], default: T) -> T:
+        """The same where there may be no body."""
+        try:
+            body = await request.body(self._limits)
+            return decode(decoder, body) if body else default
+        finally:
+            self._limits.pool.give_back(request.body_bytes)
+
     def check_model(self, name: str | None) -> None:
         """Raises UnknownModel. No name means the model that is served."""
         if name is not None and name not in self.names:

@@ -1,0 +1,217 @@
+"""The semantic cache over HTTP: ``/v1/semantic-cache/store``, ``lookup``, ``feedback``, ``DELETE .../{namespace}``.
+
+For what people put behind embeddings: an answer of a language model, the hits of a search. It is kept under a text's
+vector, and found again by a text that means the same.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from tandem.errors import InvalidInput
+from tandem.semantic.base import Hit, Item, Lookup, Namespace, Vector
+from tandem.semantic.service import SemanticService
+from tandem.server.base import Api, Reply
+from tandem.server.gateway import Gateway
+from tandem.server.request import Request
+from tandem.server.routing import Handler, Route
+from tandem.types import EmbedRequest
+from tandem.verification import Promise
+
+PATH = "/v1/semantic-cache"
+
+Name = Annotated[str, Meta(min_length=1, max_length=200, description="Entries of one namespace never meet another's.")]
+Id = Annotated[str, Meta(min_length=1, max_length=200)]
+Given = Annotated[list[float] | None, Meta(description="A vector of your own, instead of the text's.")]
+Made = Annotated[str | None, Meta(description="What made your vector; null is the served model.")]
+
+
+class SemanticStore(msgspec.Struct, kw_only=True):
+    """What to keep, and under which text or vector."""
+
+    payload: Annotated[msgspec.Raw, Meta(description="Any JSON; comes back as it is.")]
+    namespace: Name = "default"
+    text: Annotated[str | None, Meta(description="Embedded here unless a vector is given; comes back with hits.")] = (
+        None
+    )
+    vector: Given = None
+    model: Made = None
+    ttl_s: Annotated[
+        Annotated[float, Meta(gt=0)] | None, Meta(description="How long it is good, seconds; null for ever.")
+    ] = None
+    id: Annotated[Id | None, Meta(description="One that is there is replaced.")] = None
+
+
+class SemanticStored(msgspec.Struct):
+    """``id`` names the entry in feedback and deletion."""
+
+    id: str
+
+
+class SemanticLookup(msgspec.Struct, kw_only=True):
+    """What to look for. With ``max_error`` the threshold is the one that was learned to keep that promise."""
+
+    namespace: Name = "default"
+    text: Annotated[str | None, Meta(description="Embedded here unless a vector is given.")] = None
+    vector: Given = None
+    model: Made = None
+    threshold: Annotated[float, Meta(ge=-1, le=1, description="The least cosine.")] = 0.95
+    k: Annotated[int, Meta(ge=1, le=100, description="How many hits at the most, the nearest first.")] = 1
+    max_error: Annotated[
+        Annotated[float, Meta(gt=0, lt=1)] | None,
+        Meta(description="Serve only what keeps this share of wrong answers."),
+    ] = None
+    confidence: Annotated[float, Meta(gt=0, lt=1, description="How certainly it is kept.")] = 0.95
+
+
+class SemanticHit(msgspec.Struct):
+    """An entry. ``similarity`` is the cosine."""
+
+    id: str
+    similarity: float
+    payload: msgspec.Raw
+    age_s: float
+    text: str | None
+
+
+class SemanticFound(msgspec.Struct):
+    """``hits`` may be empty. ``threshold`` is what they reach, null while a promise can not be kept. Where ``audit`` is
+    true, compute the true answer too and tell by ``lookup_id`` whether the hit, or the ``candidate``, was right."""
+
+    hits: list[SemanticHit]
+    threshold: float | None
+    lookup_id: str | None = None
+    audit: bool = False
+    candidate: SemanticHit | None = None
+
+
+class SemanticFeedback(msgspec.Struct, kw_only=True):
+    """``id`` is a look-up's or an entry's."""
+
+    id: Id
+    right: bool
+    namespace: Name = "default"
+    model: Made = None
+
+
+class SemanticLearned(msgspec.Struct):
+    """Whether a threshold learned from it."""
+
+    learned: bool
+
+
+class SemanticDelete(msgspec.Struct, kw_only=True):
+    """No ``ids``: the whole namespace, with all that it learned."""
+
+    ids: list[str] | None = None
+    model: Made = None
+
+
+class SemanticDeleted(msgspec.Struct):
+    """How many entries went."""
+
+    deleted: int
+
+
+_store = msgspec.json.Decoder(SemanticStore)
+_lookup = msgspec.json.Decoder(SemanticLookup)
+_feedback = msgspec.json.Decoder(SemanticFeedback)
+_delete = msgspec.json.Decoder(SemanticDelete)
+_encode = msgspec.json.Encoder().encode
+
+
+class SemanticRoutes:
+    """The four routes over one cache. Tenants are API keys: what one stored, no other finds."""
+
+    def __init__(self, gateway: Gateway, service: SemanticService) -> None:
+        self._gateway = gateway
+        self._cache = service.cache
+
+    def routes(self) -> list[Route]:
+        kept = {"text": "How warm is the sea?", "payload": {"answer": "18 degrees"}}
+        asked, said = {"text": "What temperature has the sea?", "threshold": 0.8}, {"id": "an id", "right": True}
+        rows: tuple[tuple[str, str, Handler, str, type, type, object], ...] = (
+            ("POST", "/store", self.store, "Keep a payload under a text", SemanticStore, SemanticStored, kept),
+            ("POST", "/lookup", self.lookup, "Find what means the same", SemanticLookup, SemanticFound, asked),
+            (
+                "POST",
+                "/feedback",
+                self.feedback,
+                "Say whether an answer was right",
+                SemanticFeedback,
+                SemanticLearned,
+                said,
+            ),
+            (
+                "DELETE",
+                "/{namespace}",
+                self.delete,
+                "Forget entries or a namespace",
+                SemanticDelete,
+                SemanticDeleted,
+                {},
+            ),
+        )
+        return [
+            Route(method, PATH + path, Api.OPENAI, handler, words, takes=takes, gives=gives, example=example)
+            for method, path, handler, words, takes, gives, example in rows
+        ]
+
+    async def store(self, request: Request) -> Reply:
+        """Raises InvalidInput, PayloadTooLarge, and what embedding raises."""
+        body = await self._gateway.read(request, _store)
+        vector = await self._vector(request, body.text, body.vector)
+        item = Item(vector=vector, payload=bytes(body.payload), text=body.text, ttl_s=body.ttl_s, id=body.id)
+        return Reply(_encode(SemanticStored(self._cache.store(self._namespace(request, body), item))))
+
+    async def lookup(self, request: Request) -> Reply:
+        """Raises InvalidInput, and what embedding raises."""
+        body = await self._gateway.read(request, _lookup)
+        vector = await self._vector(request, body.text, body.vector)
+        namespace = self._namespace(request, body)
+        if body.max_error is None:
+            found = self._cache.lookup(namespace, vector, body.threshold, body.k)
+        else:
+            promise = Promise(body.max_error, body.confidence)
+            found = self._cache.lookup_verified(namespace, vector, promise, body.k, body.text)
+        return Reply(_encode(_shown(found)))
+
+    async def feedback(self, request: Request) -> Reply:
+        """Raises InvalidInput for an id that is not known."""
+        body = await self._gateway.read(request, _feedback)
+        learned = self._cache.feedback(self._namespace(request, body), body.id, body.right)
+        return Reply(_encode(SemanticLearned(learned)))
+
+    async def delete(self, request: Request) -> Reply:
+        """With no body, the whole namespace."""
+        name = request.path.removeprefix(f"{PATH}/")
+        body = await self._gateway.read_or(request, _delete, SemanticDelete())
+        namespace = Namespace(request.tenant, name, self._made(body.model))
+        return Reply(_encode(SemanticDeleted(self._cache.delete(namespace, body.ids))))
+
+    def _namespace(self, request: Request, body: SemanticStore | SemanticLookup | SemanticFeedback) -> Namespace:
+        return Namespace(request.tenant, body.namespace, self._made(body.model))
+
+    def _made(self, model: str | None) -> str:
+        return self._gateway.service.model.fingerprint if model is None else f"theirs: {model}"
+
+    async def _vector(self, request: Request, text: str | None, given: list[float] | None) -> Vector:
+        if given is not None:
+            return np.array(given, np.float32)
+        if not text:
+            raise InvalidInput("give a `text` to embed, or a `vector`", param="text")
+        result = await self._gateway.embed(request, EmbedRequest(inputs=[text], normalize=True))
+        return np.asarray(result.rows[0], np.float32)
+
+
+def _shown(found: Lookup) -> SemanticFound:
+    candidate = None if found.candidate is None else _hit(found.candidate)
+    return SemanticFound([_hit(hit) for hit in found.hits], found.threshold, found.lookup_id, found.audit, candidate)
+
+
+def _hit(hit: Hit) -> SemanticHit:
+    return SemanticHit(hit.id, hit.similarity, msgspec.Raw(hit.payload), hit.age_s, hit.text)
