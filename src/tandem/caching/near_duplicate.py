@@ -14,7 +14,7 @@ Pure and synchronous: no clock, no task. Not for several threads at once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias
 
 import msgspec
@@ -99,6 +99,9 @@ class NearDuplicateTier:
         self._guard = Guard(options.promise, options.audit, "the near-duplicate tier")
         self._refused: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._anchors)
 
     def look_up(self, query: Query) -> Look:
         """The anchor that may answer ``query``, if there is one."""
@@ -210,8 +213,3 @@ def cosine_of(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     lengths = float(np.linalg.norm(wide) * np.linalg.norm(narrow))
     cosine = float(wide @ narrow) / lengths if lengths else -1.0
     return cosine if np.isfinite(cosine) else -1.0
-
-
-def queries(texts: Sequence[str], ids: Sequence[TokenIds], space: str = "") -> list[Query]:
-    """One for each text."""
-    return [Query(text, row, space) for text, row in zip(texts, ids, strict=True)]
