@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tandem.backends import BACKENDS
 from tandem.backends.footprint import guessed
 from tandem.batching import POLICIES, BatchLimits
-from tandem.caches import build_recall
+from tandem.caches import build_near, build_recall
 from tandem.clock import Clock, SystemClock
 from tandem.config import Settings, source_options
 from tandem.engine import Engine, EngineOptions
@@ -71,6 +71,8 @@ def build_engine(
     engine = Engine(model_info(settings, model, members), model.tokenizer, loop, clock, engine_options)
     try:
         engine.recall = build_recall(settings, engine.model, engine.intake, loop, clock)
+        if engine.recall is not None:
+            engine.recall.near = build_near(settings, model, engine.model.dims, engine.recall.cache)
     except BaseException:
         engine.halt()
         raise

@@ -9,17 +9,22 @@ from tandem.caching.base import EntryStore
 from tandem.caching.exact import ExactCache
 from tandem.caching.keys import KeyMaker, KeySpace
 from tandem.caching.l1 import L1Cache, L1Options
+from tandem.caching.near_duplicate import NearOptions
 from tandem.caching.record import Records
+from tandem.caching.signatures import MinHashSigner, Signer, StaticSigner
 from tandem.clock import Clock
 from tandem.config import Settings, source_options
 from tandem.errors import ConfigError
 from tandem.intake import Intake, ModelInfo
+from tandem.models.loaded import LoadedModel
+from tandem.near import NearDuplicates
 from tandem.quantization import ROW_CODECS
 from tandem.recall import Recall
 from tandem.scheduling.loop import SchedulerLoop
 from tandem.semantic.base import SemanticOptions
 from tandem.semantic.service import SemanticService
 from tandem.vectors import IndexOptions, best_index
+from tandem.verification import Promise
 
 # Of the memory for rows, what their second names may take: a name takes a sixth of a row of 384 floats.
 _ALIAS_SHARE = 0.1
@@ -45,6 +50,19 @@ def build_recall(
     store = build_store(settings, space, model.dims, clock)
     cache = ExactCache(l1, Aliases(aliases // ALIAS_BYTES), store, clock)
     return Recall(cache, KeyMaker(space), intake, loop, model.tier)
+
+
+def build_near(settings: Settings, model: LoadedModel, dims: int, cache: ExactCache) -> NearDuplicates | None:
+    """The tier of near-duplicates, None where it is off. Raises ConfigError."""
+    if settings.near_duplicates == "off":
+        return None
+    signer: Signer = MinHashSigner()
+    if settings.near_duplicates == "static":
+        if "embeddings.token" not in model.weights:
+            raise ConfigError("near_duplicates: this model's token vectors are not to be had; minhash needs none")
+        signer = StaticSigner(model.weights["embeddings.token"], dims)
+    promise = Promise(max_error=settings.near_max_error, confidence=settings.near_confidence)
+    return NearDuplicates(NearOptions(cosine=settings.near_cosine, promise=promise), signer, cache)
 
 
 def build_store(settings: Settings, space: KeySpace, dims: int, clock: Clock) -> EntryStore | None:

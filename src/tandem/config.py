@@ -36,6 +36,7 @@ _NAMES = {
     "workers": ("auto", "process", "inline"),
     "cache": ("exact", "off"),
     "cache_tenants": ("key", "shared"),
+    "near_duplicates": ("off", "static", "minhash"),
     "semantic_cache": ("off", "memory", "disk"),
 }
 

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from tandem.caching.report import CacheReport
 from tandem.clock import Clock
+from tandem.errand import Answer, Errand
 from tandem.errors import DeadlineExceeded, Draining, Overloaded
 from tandem.intake import Intake, ModelInfo
 from tandem.models.tokenizer import TextTokenizer
-from tandem.recall import Answer, Errand, Recall
+from tandem.recall import Recall
 from tandem.scheduling.base import group_of
 from tandem.scheduling.core import Backlog
 from tandem.scheduling.loop import SchedulerLoop
@@ -209,7 +210,8 @@ def _unchecked(request: EmbedRequest) -> None:
 
 
 def _recalled(request: EmbedRequest, answer: Answer, model: ModelInfo, times: StageTimes) -> EmbedResult:
-    return EmbedResult(_finish(request, answer.rows(), model), answer.token_counts(), times, answer.sources)
+    rows = _finish(request, answer.rows(), model)
+    return EmbedResult(rows, answer.token_counts(), times, answer.sources, answer.similarity)
 
 
 def _finish(request: EmbedRequest, rows: Sequence[Rows], model: ModelInfo) -> Rows | list[Rows]:

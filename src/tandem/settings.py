@@ -119,6 +119,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float, Meta(ge=0, description="How long the second level keeps a row; 0 as long as it has room.")
     ] = 30 * 86400.0
     cache_disk_bytes: Annotated[int, Meta(gt=0, description="How large the cache on disk may grow.")] = 1 << 30
+    near_duplicates: Annotated[
+        str,
+        Meta(
+            description="Whether a near-duplicate's row may answer a request that says cache: near. off; static, found by "
+            "the model's own token vectors; minhash, by shared words."
+        ),
+    ] = "off"
+    near_cosine: Annotated[
+        float, Meta(gt=0, lt=1, description="A row that answers so is right when its cosine to the true one is this.")
+    ] = 0.95
+    near_max_error: Annotated[
+        float, Meta(gt=0, lt=1, description="Largest share of rows that answer so and are not right.")
+    ] = 0.05
+    near_confidence: Annotated[
+        float, Meta(gt=0, lt=1, description="How certainly that share is kept; until it can be, nothing answers so.")
+    ] = 0.95
     semantic_cache: Annotated[
         str,
         Meta(description="The semantic cache for payloads of your own: off; memory; disk, which outlives restarts."),

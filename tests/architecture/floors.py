@@ -13,7 +13,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"backends", "caching", "semantic"}),
     frozenset({"workers"}),
     frozenset({"scheduling"}),
-    frozenset({"config", "settings", "settings_page", "devices", "build", "fleet", "engine", "intake", "recall", "caches", "embedder"}),
+    frozenset({"config", "settings", "settings_page", "devices", "build", "fleet", "engine", "intake", "recall", "errand", "near", "caches", "embedder"}),
     frozenset({"server", "bulk", "bench", "simulation", "experiments", "distributed"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

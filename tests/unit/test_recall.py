@@ -11,11 +11,13 @@ import pytest
 
 from tandem.caches import build_recall
 from tandem.caching.base import Entry, Key
+from tandem.caching.keys import Context
+from tandem.caching.near_duplicate import Candidate, Look, Query
 from tandem.clock import SystemClock
 from tandem.config import Settings
 from tandem.engine import Engine
 from tandem.errors import BackendFailed, InvalidInput, TextTooLong
-from tandem.types import CacheMode, Direction, EmbedRequest, EmbedResult, Output, Priority, Source
+from tandem.types import CacheMode, Direction, EmbedRequest, EmbedResult, Output, Priority, Source, TokenIds
 from tests.engines import Device, alone, asking, begin, make_engine, rows, words
 
 L1, L2, MISS = Source.L1, Source.L2, Source.MISS
@@ -311,6 +313,63 @@ async def test_no_memory_still_merges_what_is_under_way(device: Device) -> None:
     await asyncio.gather(*tasks)
     assert len(device.computed) == 1
     await engine.close()
+
+
+class Near:
+    """What a request may be answered by, decided by the test: the row of ``like``, with a similarity of 0.97."""
+
+    def __init__(self, engine: Engine, like: str) -> None:
+        assert engine.recall is not None
+        self._recall = engine.recall
+        (self.key,) = engine.recall.text_keys(asking(like))
+        self.learned: list[Key] = []
+
+    def look_up(
+        self, context: Context, texts: Sequence[str | None], ids: Sequence[TokenIds]
+    ) -> list[tuple[Query, Look]]:
+        serve = Candidate(self.key, 0.97)
+        return [
+            (Query(text, row), Look(serve, serve, False, True, None, None))
+            for text, row in zip(texts, ids, strict=True)
+        ]
+
+    def served(self, look: Look) -> tuple[Entry, float] | None:
+        entry = self._recall.cache.one(self.key)
+        return None if entry is None else (entry, 0.97)
+
+    def learn(self, query: Query, look: Look, key: Key, row: object) -> None:
+        self.learned.append(key)
+
+
+async def test_a_near_duplicate_answers_who_asks_for_one_and_nobody_else(engine: Engine, device: Device) -> None:
+    first = await engine.embed(asking(words(1, 2)))
+    assert engine.recall is not None
+    near = Near(engine, words(1, 2))
+    engine.recall.near = near  # type: ignore[assignment]
+    served = await engine.embed(asking(words(1, 2, 3), words(1, 2), cache=CacheMode.NEAR))
+    assert sources(served) == [Source.NEAR, L1]
+    assert served.similarity == 0.97
+    assert rows(served)[0].tobytes() == rows(first)[0].tobytes()
+    assert served.token_counts == [5, 4]
+    assert not near.learned, "what is not the model's own teaches nothing"
+    exact = await engine.embed(asking(words(1, 2, 3)))
+    assert sources(exact) == [MISS]
+    assert exact.similarity is None
+    np.testing.assert_allclose(rows(exact)[0], alone(words(1, 2, 3)), atol=1e-6)
+    assert len(near.learned) == 1
+    assert sources(await engine.embed(asking(words(1, 2, 3), cache=CacheMode.NEAR))) == [L1]
+
+
+async def test_who_joined_the_flight_of_a_near_duplicate_gets_his_own_row(engine: Engine, device: Device) -> None:
+    await engine.embed(asking(words(1, 2)))
+    assert engine.recall is not None
+    engine.recall.near = Near(engine, words(1, 2))  # type: ignore[assignment]
+    text = words(*range(50)) * 20  # long enough to be tokenized in a thread
+    near = await begin(engine, asking(text, cache=CacheMode.NEAR))
+    exact = await begin(engine, asking(text))
+    assert sources(await near) == [Source.NEAR]
+    assert sources(await exact) == [MISS]
+    np.testing.assert_allclose(rows(exact.result())[0], alone(text), atol=1e-6)
 
 
 def test_a_wrong_second_level_is_told(tmp_path: Path) -> None:

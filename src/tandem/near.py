@@ -1,0 +1,55 @@
+"""Near-duplicates on a request's way: looked for among the texts that have to be computed, served where the request
+asks for that, and learned from whatever is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.caching.base import Entry, Key
+from tandem.caching.exact import ExactCache
+from tandem.caching.keys import Context
+from tandem.caching.near_anchors import near_index
+from tandem.caching.near_duplicate import Look, NearDuplicateTier, NearOptions, Query
+from tandem.caching.signatures import Signer
+from tandem.types import Source, TokenIds
+
+
+class NearDuplicates:
+    """The tier over the rows that an exact cache holds in memory. Of one event loop."""
+
+    def __init__(self, options: NearOptions, signer: Signer, cache: ExactCache) -> None:
+        self._cache = cache
+        self.tier = NearDuplicateTier(options, signer, near_index(signer.dims, background=True), self._row)
+
+    def look_up(
+        self, context: Context, texts: Sequence[str | None], ids: Sequence[TokenIds]
+    ) -> list[tuple[Query, Look]]:
+        """One look-up a text; None is one of which only the ids are known."""
+        space = "\0".join((context.tenant, context.prompt, str(context.truncate), context.direction.value))
+        with self._cache.tally.timed(Source.NEAR):
+            found = []
+            for text, row in zip(texts, ids, strict=True):
+                query = Query(text, row, space)
+                found.append((query, self.tier.look_up(query)))
+            return found
+
+    def served(self, look: Look) -> tuple[Entry, float] | None:
+        """The row that answers and its predicted cosine, None where the model has to be asked."""
+        if look.serve is None:
+            return None
+        entry = self._cache.l1.get(look.serve.key)
+        if entry is None:
+            self.tier.forget(look.serve.key)
+            return None
+        return entry, look.serve.similarity
+
+    def learn(self, query: Query, look: Look, key: Key, row: NDArray[np.float32]) -> None:
+        """The model's own row of a text that was looked up."""
+        self.tier.learn(query, look, key, row)
+
+    def _row(self, key: Key) -> NDArray[np.float32] | None:
+        entry = self._cache.l1.get(key)
+        return None if entry is None else entry.row
