@@ -16,7 +16,27 @@ from tandem.verification import GuardOptions, LearnerOptions, Promise
 DIMS = 4
 some_words = st.lists(
     st.sampled_from(
-        "how do i not open close the my card 5 50 from to London paris can't useful useless please".split()
+        [
+            "how",
+            "do",
+            "i",
+            "not",
+            "open",
+            "close",
+            "the",
+            "my",
+            "card",
+            "5",
+            "50",
+            "from",
+            "to",
+            "London",
+            "paris",
+            "can't",
+            "useful",
+            "useless",
+            "please",
+        ]
     ),
     max_size=8,
 ).map(" ".join)
