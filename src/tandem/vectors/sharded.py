@@ -4,10 +4,16 @@ A cell that has grown to twice ``cell_rows`` is split in two by 2-means on a sam
 length 1), in the background. So nothing is learned beforehand and the cells follow the data; bisecting k-means is what
 Steinbach, Karypis and Kumar (2000) found as good as k-means from the start, and a split moves one cell and not all.
 
-When this is worth having, and when not, measured by ``bench/ann.py``: one graph answers a single search faster, as a
-graph of a million rows takes few more steps than one of 50,000, and each probe starts anew. Cells bound what a rebuild,
-a snapshot and a writer hold up or hold in memory to a cell's share, and let searches in different cells run side by
-side. So it is for millions of rows that change all the time.
+When this is worth having, and when not. Of 24,000 real MiniLM rows, queries near to one of them found it::
+
+    one graph          recall 1.000                           a search 1         an add 1
+    6 cells, graphs    2, 3, 4 probes: 0.987, 0.999, 0.999    a search 4, 4, 6   an add 1.8, with its share of splits
+    36 cells, linear   4, 8, 16 probes: 0.990, 0.998, 1.000   a search 3, 6, 11  an add 1/15
+
+So one graph is the better index for look-ups, since a graph grows by few steps where a probe starts anew, and
+``best_index`` never shards. Cells bound what a rebuild, a snapshot and a writer hold up, or hold twice in memory, to a
+cell's share; and with ``linear_up_to`` over ``cell_rows`` they need no graph at all, so that rows cost next to nothing
+to add and to remove. That is for millions of rows that change all the time, and for large sets without usearch.
 """
 
 from __future__ import annotations
