@@ -13,7 +13,7 @@ from math import sqrt
 from tandem.caching.eviction import Evictor
 from tandem.caching.l1_index import KeyIndex
 
-SHARES = (0.1, 0.4, 1.0)
+SHARES = (0.1, 0.3, 0.7, 1.0)
 # Hits count less the longer ago they were, by uses of the sample; a rival must lead by some share of what chance alone
 # would do.
 _KEPT = 1 - 1 / 2000
@@ -66,7 +66,7 @@ class Shelf:
 class WindowTrial:
     """Tells an evictor the share of its window. One key in 1 + ``mask`` is to be shown to it, by a word of the key."""
 
-    SLOTS = 512
+    SLOTS = 1024
     """Enough to tell the sizes apart, and few beside any cache."""
     SLOT_BYTES = len(SHARES) * Shelf.SLOT_BYTES
     """What it costs a cache, by slot, up to ``SLOTS`` of them."""

@@ -113,8 +113,8 @@ def test_one_insertion_costs_a_bounded_number_of_steps() -> None:
 
 
 def test_a_trial_of_a_large_cache_sees_a_sample() -> None:
-    masks = {slots: WindowTrial(Shelf(slots, 1.0).evictor).mask for slots in (1, 512, 513, 1024, 1025, 100_000)}
-    assert masks == {1: 0, 512: 0, 513: 1, 1024: 1, 1025: 3, 100_000: 255}
+    masks = {slots: WindowTrial(Shelf(slots, 1.0).evictor).mask for slots in (1, 1024, 1025, 2048, 2049, 200_000)}
+    assert masks == {1: 0, 1024: 0, 1025: 1, 2048: 1, 2049: 3, 200_000: 255}
 
 
 def test_counts_are_remembered_halved_and_never_too_small() -> None:
