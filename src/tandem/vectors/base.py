@@ -98,7 +98,7 @@ class IndexOptions(msgspec.Struct, frozen=True, kw_only=True):
     expansion_add: int = 128
     expansion_search: int = 0
     linear_up_to: int = 2048
-    rebuild_after: float = 0.25
+    rebuild_after: float = 0.2
     cell_rows: int = 50_000
     probes: int = 4
     background: bool = True
