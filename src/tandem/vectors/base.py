@@ -85,12 +85,11 @@ class Index(VectorIndex, Protocol):
 
 class IndexOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``storage``: how rows are kept. ``connectivity``, ``expansion_add`` and ``expansion_search``: M, efConstruction
-    and ef of HNSW (Malkov and Yashunin, arXiv:1603.09320); with 0, ef grows with the rows.
-    ``linear_up_to``: so many rows need no graph.
-    ``rebuild_after``: a graph is built anew when rows that were removed or replaced are
-    this share of those that are there; so much more memory it may take by then. ``cell_rows``: a cell of a sharded
-    index splits at twice as many. ``probes``: how many cells a search looks into. ``background``: whether a thread
-    does this work; without, it is done when ``run_pending`` is called."""
+    and ef of HNSW (Malkov and Yashunin, arXiv:1603.09320); with 0, ef grows with the rows. ``linear_up_to``: so many
+    rows need no graph. ``rebuild_after``: a graph is built anew when rows that were removed or replaced are this share
+    of those that are there; by then it takes so much more memory. ``cell_rows``: a cell of a sharded index splits at
+    twice as many. ``probes``: how many cells a search looks into. ``background``: whether a thread does this work;
+    without, it is done when ``run_pending`` is called."""
 
     dims: int
     storage: Storage = "int8"

@@ -166,7 +166,7 @@ class Graph:
 
 
 def _expansion(n: int) -> int:
-    """ef for so many rows: enough to find 99.9 % of the rows that a query is near to. Of 300,000, 64 found 99.1 %."""
+    """ef for so many rows. Of 300,000, 64 found 99.1 % of the rows that a query is near to, and 91, as here, 99.8 %."""
     doublings = max(0.0, math.log2(max(n, 1) / _NARROW_UP_TO))
     return round(_WIDTH * math.pow(_WIDER, doublings))
 
