@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from tandem.caching.base import Key
 from tandem.caching.guards import Reading
@@ -56,6 +59,7 @@ class Anchors:
         self._ids: dict[Key, int] = {}
         self._oldest = self._next = 0
         self._bytes = 0
+        self._waiting: deque[int] = deque()
 
     def __len__(self) -> int:
         return len(self._anchors)
@@ -71,7 +75,9 @@ class Anchors:
         self._anchors[self._next] = anchor
         self._ids[anchor.key] = self._next
         self._bytes += anchor.memory_bytes()
-        if signature is not None:
+        if signature is None:
+            self._waiting.append(self._next)
+        else:
             self._index.add(np.array([self._next], np.int64), signature[None, :])
         self._next += 1
 
@@ -82,13 +88,18 @@ class Anchors:
             self._remove(found)
         return found is not None
 
-    def waiting(self) -> tuple[NDArray[np.int64], list[Anchor]]:
-        """All anchors with their ids, for ``sign_all``."""
-        return np.array(list(self._anchors), np.int64), list(self._anchors.values())
+    def waiting(self, most: int) -> list[Anchor]:
+        """Anchors without a signature, ``most`` at most, for ``sign``."""
+        while self._waiting and self._waiting[0] not in self._anchors:
+            self._waiting.popleft()
+        return [self._anchors[one] for one in islice(self._waiting, most) if one in self._anchors]
 
-    def sign_all(self, ids: NDArray[np.int64], signatures: NDArray[np.float32]) -> None:
-        """Signatures [n, dims] of ``waiting``."""
-        self._index.add(ids, signatures)
+    def sign(self, anchors: Sequence[Anchor], signatures: Sequence[Signature]) -> None:
+        """Their signatures, for anchors of ``waiting``: from now on they are found."""
+        ids = np.array([self._ids[anchor.key] for anchor in anchors], np.int64)
+        self._index.add(ids, np.stack(signatures))
+        signed = set(ids.tolist())
+        self._waiting = deque(one for one in self._waiting if one not in signed)
 
     def nearest(self, signature: Signature, k: int) -> list[tuple[Anchor, float]]:
         """Anchors with their cosines, the best first."""
@@ -102,6 +113,7 @@ class Anchors:
             self._index.remove(np.array(list(self._anchors), np.int64))
         self._anchors.clear()
         self._ids.clear()
+        self._waiting.clear()
         self._bytes = 0
 
     def memory_bytes(self) -> int:

@@ -34,6 +34,9 @@ AnchorRows: TypeAlias = Callable[[Key], NDArray[np.float32] | None]
 """The row [d] of an anchor from the cache in front, None when that has dropped it."""
 
 
+_SIGNED_AT_ONCE = 8
+
+
 class NearOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``capacity`` anchors are kept. Texts of over ``longest`` tokens are left alone: of those, nothing cheap has ever
     found a pair at a high cosine, and their words are what memory would go to. ``neighbours``: how many candidates are
@@ -104,7 +107,8 @@ class NearDuplicateTier:
         return len(self._anchors)
 
     def look_up(self, query: Query) -> Look:
-        """The anchor that may answer ``query``, if there is one."""
+        """The anchor that may answer ``query``, if there is one. Raises ValueError where a smaller model's row is the
+        signature and none is given, or one of another length."""
         self._counts["lookups"] += 1
         audit = self._guard.audit()
         if query.text is None or not 0 < len(query.ids) <= self.options.longest:
@@ -129,8 +133,9 @@ class NearDuplicateTier:
         ids = np.array(query.ids, np.int32).tobytes()
         signature = look.signature
         if self._signer.observe(query.ids, row):
-            self._sign_waiting()
             signature = self._sign(query)
+        if self._signer.ready:
+            self._sign_waiting()
         if signature is None or signature.any():
             self._anchors.add(Anchor(key, query.space, look.reading, ids), signature)
         return rings
@@ -173,9 +178,13 @@ class NearDuplicateTier:
         return dict.fromkeys(("lookups", "found", "served", "labelled"), 0) | self._counts | refused | gauges
 
     def _sign(self, query: Query) -> Signature | None:
-        if query.signature is not None:
-            return query.signature
-        return self._signer.sign(query.ids) if self._signer.ready else None
+        """None while there are no signatures yet; zeros for one that is of no use."""
+        signature = query.signature
+        if signature is None:
+            if not self._signer.ready:
+                return None
+            signature = self._signer.sign(query.ids)
+        return signature if np.isfinite(signature).all() else np.zeros(self._signer.dims, np.float32)
 
     def _nearest(self, space: str, reading: Reading, signature: Signature) -> Candidate | None:
         """The nearest that no guard refuses."""
@@ -201,10 +210,15 @@ class NearDuplicateTier:
         return self._guard.observe(look.nearest.similarity, right, look.would_serve)
 
     def _sign_waiting(self) -> None:
-        ids, anchors = self._anchors.waiting()
-        signatures = [self._signer.sign(anchor.tokens()) for anchor in anchors]
-        if signatures:
-            self._anchors.sign_all(ids, np.stack(signatures))
+        """A few of the anchors from before there were signatures: all at once would hold up whoever waits meanwhile."""
+        waiting = self._anchors.waiting(_SIGNED_AT_ONCE)
+        signed = [(anchor, self._signer.sign(anchor.tokens())) for anchor in waiting]
+        for anchor, signature in signed:
+            if not signature.any():
+                self._anchors.remove(anchor.key)
+        good = [(anchor, signature) for anchor, signature in signed if signature.any()]
+        if good:
+            self._anchors.sign([anchor for anchor, _ in good], [signature for _, signature in good])
 
 
 def cosine_of(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -167,7 +167,8 @@ def test_rows_that_are_not_finite_or_zero_are_no_anchors() -> None:
     zero, wild = np.zeros(DIMS, np.float32), np.full(DIMS, np.nan, np.float32)
     for row in (zero, wild):
         desk.ask(query("a question", np.ones(DIMS, np.float32)), row)
-    desk.ask(query("a question", zero), np.ones(DIMS, np.float32))
+    for signature in (zero, wild):
+        desk.ask(query("a question", signature), np.ones(DIMS, np.float32))
     assert desk.tier.statistics()["anchors"] == 0
     assert cosine_of(zero, wild) == -1.0
 
@@ -213,10 +214,20 @@ def test_the_static_key_is_learned_first_and_then_finds_what_came_before() -> No
     for number, ids in enumerate(texts[:40]):
         assert "still learned" in desk.tier.state()
         assert desk.ask(Query("a question", ids, str(number)), table[ids].mean(axis=0) @ mixed).nearest is None
+    for number in range(40, 45):
+        desk.ask(Query("a question", texts[40], str(number)), table[texts[40]].mean(axis=0) @ mixed)
     found = desk.tier.look_up(Query("a question?", texts[7], "7")).nearest
     assert found is not None
     assert found.key == (7).to_bytes(16, "big")
     assert found.similarity == pytest.approx(1, abs=1e-3)
+
+
+def test_a_signature_that_should_have_been_given_is_asked_for() -> None:
+    desk = Desk()
+    with pytest.raises(ValueError, match="handed in"):
+        desk.tier.look_up(Query("a question", [1, 2]))
+    with pytest.raises(ValueError, match="16"):
+        desk.tier.look_up(query("a question", np.ones(DIMS + 1, np.float32)))
 
 
 def test_options_that_make_no_sense_are_refused() -> None:
