@@ -111,15 +111,9 @@ class SemanticCache:
         guard = space.verdicts.guard(promise)
         # Before anything is known of the answer, or the labels would be no fair sample.
         audit = guard.audit()
-        # One more, for the lead of the last over the next.
-        near = space.nearest(unit, k + 1, now)
-        found = near[:k]
-        following = [*[cosine for _, cosine in near[1:]], -1.0]
+        found = space.nearest(unit, k, now)
         asked = None if text is None else read(text)
-        evidence = [
-            signals(space.words, asked, None if entry.text is None else read(entry.text), cosine, after)
-            for (entry, cosine), after in zip(found, following[: len(found)], strict=True)
-        ]
+        evidence = [signals(asked, None if entry.text is None else read(entry.text), cosine) for entry, cosine in found]
         # Labels are about the nearest. Where that is not good enough, a farther one that looks better is not proven.
         served = [one for one, known in zip(found, evidence, strict=True) if guard.serves(known)]
         served = served if served[:1] == found[:1] else []

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from tandem.semantic.base import Hit, Namespace, NamespaceStatistics, Vector
-from tandem.semantic.signals import Words, read
 from tandem.semantic.verdicts import Verdicts
 from tandem.types import Rows
 from tandem.vectors.base import NOTHING, Index
@@ -54,7 +53,6 @@ class Space:
         self.namespace = namespace
         self.index = index
         self.verdicts = verdicts
-        self.words = Words()
         self._bytes = 0
         self._lookups = 0
         self._lookup_hits = 0
@@ -83,8 +81,6 @@ class Space:
         for entry in entries:
             self._entries[entry.serial] = entry
             self._serials[entry.id] = entry.serial
-            if entry.text is not None:
-                self.words.add(read(entry.text))
             self._bytes += cost(entry, self.index.dims)
             if entry.expires_s < np.inf:
                 heapq.heappush(self._expiries, (entry.expires_s, entry.serial))
