@@ -18,10 +18,11 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from tandem.admission import EngineOptions
 from tandem.backends.fake import FakeBackend, FakeOptions
 from tandem.batching import POLICIES, BatchLimits
 from tandem.clock import Clock, SystemClock
-from tandem.engine import Engine, EngineOptions
+from tandem.engine import Engine
 from tandem.intake import ModelInfo
 from tandem.models.tokenizer import TextTokenizer, TokenizerOptions
 from tandem.models.weight_names import TABLES, source_of

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tandem.admission import EngineOptions
 from tandem.backends import BACKENDS
 from tandem.backends.footprint import guessed
 from tandem.batching import POLICIES, BatchLimits
 from tandem.caches import build_near, build_recall
 from tandem.clock import Clock, SystemClock
 from tandem.config import Settings, source_options
-from tandem.engine import Engine, EngineOptions
+from tandem.engine import Engine
 from tandem.fleet import FAKE, Member, build_fleet
 from tandem.intake import ModelInfo
 from tandem.memory.estimate import Footprint

@@ -11,14 +11,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.caching.report import CacheReport
+from tandem.admission import Admission, EngineOptions
 from tandem.clock import Clock
 from tandem.errand import Answer, Errand
-from tandem.errors import DeadlineExceeded, Draining, Overloaded
+from tandem.errors import DeadlineExceeded, Draining
 from tandem.intake import Intake, ModelInfo
 from tandem.models.tokenizer import TextTokenizer
 from tandem.recall import Recall
@@ -28,25 +27,7 @@ from tandem.scheduling.loop import SchedulerLoop
 from tandem.scheduling.seat import DeviceState
 from tandem.types import CacheMode, EmbedRequest, EmbedResult, Output, Priority, Rows, StageTimes
 
-# Of ``max_queue_s``, what a class may fill: when there is too much to do, background work is refused first, and what
-# is critical overtakes the rest of the queue anyway.
-QUEUE_SHARE = {Priority.CRITICAL: 2.0, Priority.NORMAL: 1.0, Priority.BACKGROUND: 0.5}
-
-
 _NO_TIMES = StageTimes(0.0, 0.0, 0.0, 0.0)
-
-
-class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """``max_queue_s``: the longest predicted wait that a normal request is accepted with; ``max_queue_texts``: with
-    more, the scheduler's own work on the queue would hold up the event loop. ``warm_shapes``: (n, s) of the batches
-    that ``start`` runs, for each device."""
-
-    max_concurrent_requests: int = 1024
-    max_queue_s: float = 30.0
-    max_queue_texts: int = 1 << 16
-    auto_truncate: bool = True
-    tokenizer_threads: int = 2
-    warm_shapes: tuple[tuple[tuple[int, int], ...], ...] = ()
 
 
 class Engine:
@@ -60,6 +41,7 @@ class Engine:
         self.loop = loop
         self._clock = clock
         self._options = options
+        self._admission = Admission(loop, options)
         self.intake = Intake(model, tokenizer, options.auto_truncate, options.tokenizer_threads)
         self.recall: Recall | None = None
         """Its caches; None where it has none."""
@@ -83,14 +65,14 @@ class Engine:
             raise Draining("the server is shutting down", retry_after_s=1.0)
         if self.recall is None or request.cache is CacheMode.OFF or request.output is Output.TOKENS:
             # Rows of tokens are too large to keep.
-            self._admit(request)
-            return self._under_way(request, partial(self._compute, request, self._check_queue))
+            self._admission.admit(request, self._inflight)
+            return self._under_way(request, partial(self._compute, request, self._admission.check_queue))
         self.intake.check(request)
         errand = self.recall.begin(request)
         if errand.is_done:
             # What memory has costs less than to refuse it.
             return _recalled(request, errand.answer, self.model, _NO_TIMES)
-        self._admit(request)
+        self._admission.admit(request, self._inflight)
         return self._under_way(request, partial(self._fetch, request, errand))
 
     async def embed(self, request: EmbedRequest) -> EmbedResult:
@@ -113,15 +95,6 @@ class Engine:
     def devices(self) -> dict[str, DeviceState]:
         """How each device is, by its id."""
         return {seat.device.id: seat.state() for seat in self.loop.seats}
-
-    def cache_report(self) -> CacheReport | None:
-        """How its caches stand, None where it has none."""
-        return None if self.recall is None else self.recall.report()
-
-    async def clear_cache(self) -> None:
-        """Forget every row of this model, also where other servers share them."""
-        if self.recall is not None:
-            await self.recall.cache.clear()
 
     async def drain(self) -> None:
         """Accept nothing more and wait until all that was accepted is answered."""
@@ -154,32 +127,9 @@ class Engine:
             if not self._inflight:
                 self._idle.set()
 
-    def _admit(self, request: EmbedRequest) -> None:
-        self.loop.ward.require_device()
-        limit = self._options.max_concurrent_requests
-        if self._inflight >= limit:
-            raise self._overloaded(f"{self._inflight} requests are under way, the limit is {limit}")
-        self._check_queue(request)
-
-    def _check_queue(self, request: EmbedRequest) -> None:
-        limit_s = self._options.max_queue_s * QUEUE_SHARE[request.priority]
-        backlog = self.backlog()
-        # An empty queue takes a request of any size: one that is too big on its own would never fit.
-        if backlog.queued_texts > self._options.max_queue_texts:
-            raise self._overloaded(f"{backlog.queued_texts} texts wait, the limit is {self._options.max_queue_texts}")
-        if backlog.predicted_s > limit_s and backlog.queued_texts:
-            name = request.priority.name.lower()
-            raise self._overloaded(
-                f"the queue is predicted to take {backlog.predicted_s:.1f} s, the limit for {name} is {limit_s:g} s"
-            )
-
-    def _overloaded(self, reason: str) -> Overloaded:
-        seconds = max(1.0, self.backlog().predicted_s / 2)
-        return Overloaded(f"overloaded: {reason}; try again later", retry_after_s=seconds)
-
     async def _fetch(self, request: EmbedRequest, errand: Errand) -> EmbedResult:
         started_s = self._clock.now()
-        answer = await errand.run(self._check_queue)
+        answer = await errand.run(self._admission.check_queue)
         n = max(1, answer.computed)
         times = StageTimes(answer.tokenize_s, answer.queue_s / n, answer.infer_s / n, self._clock.now() - started_s)
         return _recalled(request, answer, self.model, times)

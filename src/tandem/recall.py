@@ -40,3 +40,9 @@ class Recall(Means):
             near=None if self.near is None else self.near.tier.statistics(),
             near_state=None if self.near is None else self.near.tier.state(),
         )
+
+    async def clear(self) -> None:
+        """Forget every row of this model, also where other servers share them."""
+        await self.cache.clear()
+        if self.near is not None:
+            self.near.tier.clear()

@@ -122,7 +122,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     near_duplicates: Annotated[
         str,
         Meta(
-            description="Whether a near-duplicate's row may answer a request that says cache: near. off; static, found by "
+            description="Whether a near-duplicate's row may answer a request that says cache: near. off; static, by "
             "the model's own token vectors; minhash, by shared words."
         ),
     ] = "off"

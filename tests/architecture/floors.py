@@ -13,7 +13,10 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"backends", "caching", "semantic"}),
     frozenset({"workers"}),
     frozenset({"scheduling"}),
-    frozenset({"config", "settings", "settings_page", "devices", "build", "fleet", "engine", "intake", "recall", "errand", "near", "caches", "embedder"}),
+    frozenset(
+        {"settings", "config", "settings_page", "devices", "build", "fleet", "caches"}
+        | {"engine", "admission", "intake", "recall", "errand", "near", "embedder"}
+    ),
     frozenset({"server", "bulk", "bench", "simulation", "experiments", "distributed"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from tandem.build import build_engine
-from tandem.caching.report import CacheReport
 from tandem.clock import SystemClock
 from tandem.config import Settings
 from tandem.engine import Engine
@@ -116,7 +115,7 @@ class FakeEngine:
         """Set when a request has come in."""
         self.cancelled = 0
         self.probes = 0
-        self.cleared = 0
+        self.recall = None
 
     async def start(self) -> None: ...
     async def drain(self) -> None: ...
@@ -128,12 +127,6 @@ class FakeEngine:
 
     def readiness(self) -> tuple[bool, str]:
         return self.ready
-
-    def cache_report(self) -> CacheReport | None:
-        return None
-
-    async def clear_cache(self) -> None:
-        self.cleared += 1
 
     def backlog(self) -> FakeBacklog:
         return FakeBacklog()

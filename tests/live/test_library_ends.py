@@ -19,7 +19,8 @@ import sys, threading
 from tandem import Embedder
 from tandem.config import Settings
 
-embedder = Embedder(sys.argv[1], settings=Settings(store_dir=sys.argv[2], backend="onnxruntime", warm=False, cache="off"))
+settings = Settings(store_dir=sys.argv[2], backend="onnxruntime", warm=False, cache="off")
+embedder = Embedder(sys.argv[1], settings=settings)
 texts = [f"w{i % 40} " * 18 for i in range(200_000)]
 """
 LEAVE_WHILE_BUSY = """

@@ -8,8 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from tandem.admission import Admission, EngineOptions
 from tandem.clock import ManualClock
-from tandem.engine import Engine, EngineOptions
+from tandem.engine import Engine
 from tandem.errors import (
     BackendFailed,
     DeadlineExceeded,
@@ -239,7 +240,7 @@ async def test_background_is_refused_first_and_critical_last() -> None:
 
     seen = []
     for share in (0.4, 0.7, 1.5, 3.0):
-        engine._options = EngineOptions(max_queue_s=predicted_s / share)
+        engine._admission = Admission(engine.loop, EngineOptions(max_queue_s=predicted_s / share))
         seen.append([await refused(priority) for priority in Priority])
     assert seen == [[False, False, False], [False, False, True], [False, True, True], [True, True, True]]
     device.door.set()

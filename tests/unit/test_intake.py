@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tandem.admission import EngineOptions
 from tandem.backends.fake import FakeOptions
-from tandem.engine import EngineOptions
 from tandem.errors import InvalidInput, TextTooLong
 from tandem.types import Direction, EmbedRequest, Output
 from tests.engines import (

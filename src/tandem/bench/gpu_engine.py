@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tandem.admission import EngineOptions
 from tandem.backends.base import Backend
 from tandem.batching import POLICIES, BatchLimits
 from tandem.bench.gpu_model import Subject
 from tandem.clock import SystemClock
-from tandem.engine import Engine, EngineOptions
+from tandem.engine import Engine
 from tandem.intake import ModelInfo
 from tandem.scheduling.core import single
 from tandem.scheduling.cost_model import GPU_PRIOR

@@ -44,7 +44,7 @@ def find_subject(options: GpuBenchOptions, scratch: Path) -> Subject:
     """The model that is named, or one made of random weights. Raises ModelError."""
     if not options.model:
         return made_subject(options, scratch)
-    settings = Settings(model=options.model)
+    settings = Settings(cache="off", model=options.model)
     model = load_model(find_model(settings.model, source_options(settings)), parallel_tokenizer=True)
     return Subject(
         name=model.folder.name,

@@ -63,7 +63,7 @@ ROUNDS_CARRIED = 5
 
 def memory(options: BenchOptions) -> Report:
     """Run it. Raises ModelError, ConfigError, and JobError when a child breaks."""
-    settings = Settings(model=options.model, max_batch_tokens=BATCH_TOKENS)
+    settings = Settings(cache="off", model=options.model, max_batch_tokens=BATCH_TOKENS)
     model = load_model(find_model(settings.model, source_options(settings)))
     mix = english_mix(options.data, cutter(model.folder.path), options.texts)
     short = questions(options.data, options.texts)

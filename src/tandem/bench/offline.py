@@ -40,7 +40,7 @@ AGAINST_ST = "library, bf16 tier, against sentence-transformers (torch fp32)"
 
 def offline(options: BenchOptions) -> Report:
     """Run it. Raises ModelError, ConfigError, BackendFailed, and JobError when a peer breaks."""
-    settings = Settings(model=options.model, precision=options.precision, threads=options.threads)
+    settings = Settings(cache="off", model=options.model, precision=options.precision, threads=options.threads)
     folder = find_model(settings.model, source_options(settings))
     model = load_model(folder)
     mix = english_mix(options.data, cutter(folder.path), options.texts)

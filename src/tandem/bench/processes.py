@@ -136,6 +136,8 @@ def tandem_server(
     """``tandem serve`` of this very environment, as a user would start it; ``more`` are settings by their keys."""
     command = [sys.executable, "-m", "tandem", "serve", model, "--host", HOST, "--port", "{port}"]
     settings = {"precision": precision} | ({} if threads is None else {"threads": str(threads)})
+    # What is measured is the computing of texts, and loads repeat theirs.
+    command += [] if "cache" in more else ["--cache", "off"]
     flags = [word for key, value in more.items() for word in (f"--{key.replace('_', '-')}", value)]
     return ServerSpec(
         name=" ".join(("tandem", precision, *more.values())),

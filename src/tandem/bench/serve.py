@@ -42,7 +42,7 @@ def serve(options: BenchOptions, progress: Callable[[str], None] = lambda _: Non
     unknown = sorted(set(options.only) - set(PARTS))
     if unknown:
         raise ConfigError(f"unknown part {', '.join(unknown)}; known are: {', '.join(PARTS)}")
-    settings = Settings(model=options.model, precision=options.precision, threads=options.threads)
+    settings = Settings(cache="off", model=options.model, precision=options.precision, threads=options.threads)
     folder = find_model(settings.model, source_options(settings))
     mix = english_mix(options.data, cutter(folder.path), options.texts)
     asked = questions(options.data)

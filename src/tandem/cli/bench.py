@@ -1,4 +1,4 @@
-"""``tandem bench offline | serve | memory | gpu | scaling``: measure this machine, with peers beside."""
+"""``tandem bench offline | serve | memory | cache | gpu | scaling``: measure this machine, with peers beside."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tandem.cli import bench_gpu, bench_scaling
+from tandem.cli import bench_cache, bench_gpu, bench_scaling
 from tandem.models.catalog import DEFAULT_MODEL
 
 PEERS = ("sentence-transformers", "fastembed", "infinity")
@@ -34,12 +34,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=float, default=10.0, help="length of each load on single questions (default %(default)s)")
     add("--kills", type=int, default=20, help="how often a worker is killed (default %(default)s)")
     add("--minutes", type=float, default=10.0, help="length of the memory run (default %(default)s)")
+    bench_cache.configure(
+        kinds.add_parser("cache", help="each cache tier alone and together, hits over HTTP, real traffic")
+    )
     bench_gpu.configure(kinds.add_parser("gpu", help="the GPU backend against the device's own peak and transformers"))
     bench_scaling.configure(kinds.add_parser("scaling", help="1, 2 and 4 devices: real ones, or simulated"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark, print the report and write its files; 1 when a result was wrong."""
+    if args.kind == "cache":
+        return bench_cache.run(args)
     if args.kind == "gpu":
         return bench_gpu.run(args)
     if args.kind == "scaling":

@@ -30,7 +30,7 @@ from tandem.scheduling.dispatch import Dispatcher, Pick
 from tandem.scheduling.earliest_finish import EarliestFinish
 from tandem.scheduling.queue import Queue
 from tandem.scheduling.retries import Retries
-from tandem.scheduling.shed import shed
+from tandem.scheduling.shed import Rush, hurry, shed
 from tandem.scheduling.window import Window
 from tandem.types import Outcome, Priority
 
@@ -46,20 +46,6 @@ class Backlog(msgspec.Struct, frozen=True):
     queued_texts: int
     queued_tokens: int
     predicted_s: float
-
-
-class _Rush(msgspec.Struct, frozen=True):
-    """A device while others wait: ``wait_s`` until it is free, ``batch_s`` of a batch that is worth beginning then."""
-
-    device: Device
-    wait_s: float
-    batch_s: float
-
-    def ends_s(self, item: Item, patience_s: float) -> float:
-        """When the text would be done at the soonest, in seconds from now, or in a batch that is worth beginning, if
-        that takes no longer than its patience."""
-        alone_s = self.device.cost.seconds(item.length, item.length * item.length, 1)
-        return self.wait_s + max(alone_s, min(self.batch_s, patience_s))
 
 
 class SchedulerCore:
@@ -99,7 +85,10 @@ class SchedulerCore:
         serving = [device for device in self.devices if device.serves]
         order = sorted(serving, key=_token_s) if len(serving) > 1 else serving
         for device in order:
-            while self._has_room(device, now) and (batch := self.next(device, now)) is not None:
+            while (
+                _has_room(device, self.devices, self._queue, self._retries, now)
+                and (batch := self.next(device, now)) is not None
+            ):
                 yield device, batch
         if len(order) > 1 and self.waits and not any(device.busy for device in order):
             # Each left it to another. The rules should not let it happen, and texts must not hang on that.
@@ -114,7 +103,7 @@ class SchedulerCore:
         dropped here, before they cost compute; so are those that would come too late wherever they ran alone, if others
         wait that could use the time. With nobody waiting they are tried: a prediction may be wrong."""
         while (found := self._cut(device, now, must)) is not None:
-            rush = self._rush(found, now)
+            rush = hurry(found, self.devices, self._queue.tokens(), now) if self.waits else []
             items = [item for item in found.items if not _is_gone(item, rush, now)]
             if items:
                 batch = found if len(items) == len(found.items) else msgspec.structs.replace(found, items=items)
@@ -178,31 +167,6 @@ class SchedulerCore:
         running = sum(device.running_tokens for device in self.devices)
         return Backlog(texts, tokens, (tokens + running) / _rate(self.devices))
 
-    def _rush(self, batch: Batch, now: float) -> list[_Rush]:
-        """Of each device, if any of the batch is due and others wait that could use the time; else empty.
-
-        A device that always takes the text with the least time left, and a batch as large as that leaves, ends with
-        batches of one text, each just in time, and does a fraction of what it can: where more is asked for than can be
-        done, who has waited too long for a batch that is worth it makes way for those who have not."""
-        if not self.waits or all(item.group.deadline_s is None for item in batch.items):
-            return []
-        waiting = self._queue.tokens() + batch.tokens
-        return [
-            _Rush(device, device.wait_s(now), device.cost.for_tokens(min(waiting, device.worth_tokens)))
-            for device in self.devices
-            if device.serves
-        ]
-
-    def _has_room(self, device: Device, now: float) -> bool:
-        """A slot is free, or enough waits for a batch ahead that is as large as one may be; a suspect has the device
-        to itself."""
-        if device.alone or (self._retries and device.busy and self._retries.want_alone(device, self.devices, now)):
-            return False
-        free = device.free_slots
-        if free or device.limits is None:
-            return free > 0
-        return self._queue.fills(device, 2 * device.most_tokens)
-
     def _cut(self, device: Device, now: float, must: bool) -> Batch | None:
         if self._retries and (again := self._retries.take(device, self.devices, now)) is not None:
             return again
@@ -225,6 +189,17 @@ def _rank(now: float, due_s: float | None, priority: Priority) -> float:
     return (patience_s if due_s is None else min(due_s, patience_s)) + PATIENCE_S * priority
 
 
+def _has_room(device: Device, devices: Sequence[Device], queue: Queue, retries: Retries, now: float) -> bool:
+    """A slot is free, or enough waits for a batch ahead that is as large as one may be; a suspect has the device
+    to itself."""
+    if device.alone or (retries and device.busy and retries.want_alone(device, devices, now)):
+        return False
+    free = device.free_slots
+    if free or device.limits is None:
+        return free > 0
+    return queue.fills(device, 2 * device.most_tokens)
+
+
 def drop(items: Iterable[Item]) -> None:
     """Forget those of a group's items that still wait: its caller left, or one of them failed."""
     for item in items:
@@ -242,7 +217,7 @@ def _rate(devices: Sequence[Device]) -> float:
     return sum(device.rate for device in devices if device.serves) or sum(device.rate for device in devices)
 
 
-def _is_gone(item: Item, rush: Sequence[_Rush], now: float) -> bool:
+def _is_gone(item: Item, rush: Sequence[Rush], now: float) -> bool:
     """Nobody waits for it any more, or it is too late for it, as far as ``rush`` says."""
     group = item.group
     if group.deadline_s is not None:

@@ -109,14 +109,6 @@ class Device:
         """The largest batch that the limits and the latency objective leave."""
         return self._capacity().most_tokens
 
-    @property
-    def worth_tokens(self) -> int:
-        """A batch of so many is worth beginning: its fixed cost is a tenth of it."""
-        return int(min(self.most_tokens, self._worth()))
-
-    def _worth(self) -> float:
-        return _WORTH * self.cost.worth_tokens
-
     def _capacity(self) -> _Capacity:
         if self._known.cost is not self.cost.cost:
             self._known = self._measure()
@@ -125,7 +117,7 @@ class Device:
     def _measure(self) -> _Capacity:
         most = self.limits.max_tokens if self.limits else _UNLIMITED
         if self.objective_s:
-            within = max(self.cost.tokens_in(self.objective_s), self._worth())
+            within = max(self.cost.tokens_in(self.objective_s), _WORTH * self.cost.worth_tokens)
             most = max(1, min(most, int(within)))
         return _Capacity(self.cost.cost, most, self.slots * most / self.cost.for_tokens(most))
 
@@ -168,6 +160,11 @@ class Device:
                 ahead.started_s = outcome.finished_s
             self.cost.observe(outcome)
             self.policy.observe(outcome)
+
+
+def worth_tokens(device: Device) -> float:
+    """A batch of so many is worth beginning: its fixed cost is a tenth of it, or there can be no larger one."""
+    return min(device.most_tokens, _WORTH * device.cost.worth_tokens)
 
 
 def _remaining_s(run: _Run, now: float) -> float:

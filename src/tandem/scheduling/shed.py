@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from tandem.errors import DeadlineExceeded
-from tandem.scheduling.base import Item
-from tandem.scheduling.device import Device
+from tandem.scheduling.base import Batch, Item
+from tandem.scheduling.device import Device, worth_tokens
 from tandem.scheduling.window import Window
 from tandem.types import Priority
 
@@ -25,6 +27,36 @@ from tandem.types import Priority
 _MARGIN = 0.9
 # How far from the longest one that may be given up is looked for.
 _LOOK_AHEAD = 32
+
+
+class Rush(msgspec.Struct, frozen=True):
+    """A device while others wait: ``wait_s`` until it is free, ``batch_s`` of a batch that is worth beginning then."""
+
+    device: Device
+    wait_s: float
+    batch_s: float
+
+    def ends_s(self, item: Item, patience_s: float) -> float:
+        """When the text would be done at the soonest, in seconds from now, or in a batch that is worth beginning, if
+        that takes no longer than its patience."""
+        alone_s = self.device.cost.seconds(item.length, item.length * item.length, 1)
+        return self.wait_s + max(alone_s, min(self.batch_s, patience_s))
+
+
+def hurry(batch: Batch, devices: Sequence[Device], waiting: int, now: float) -> list[Rush]:
+    """Of each device, if any of the batch is due; else empty. ``waiting``: others' tokens that could use the time.
+
+    A device that always takes the text with the least time left, and a batch as large as that leaves, ends with
+    batches of one text, each just in time, and does a fraction of what it can: where more is asked for than can be
+    done, who has waited too long for a batch that is worth it makes way for those who have not."""
+    if all(item.group.deadline_s is None for item in batch.items):
+        return []
+    tokens = waiting + batch.tokens
+    return [
+        Rush(device, device.wait_s(now), device.cost.for_tokens(min(tokens, worth_tokens(device))))
+        for device in devices
+        if device.serves
+    ]
 
 
 def shed(window: Window, devices: Sequence[Device], now: float) -> None:

@@ -70,7 +70,7 @@ class App:
         self._idle.set()
         self._draining = False
         self._watching: asyncio.Task[None] | None = None
-        metrics.watch_caches(lambda: reading(service.cache_report()))
+        metrics.read_caches = lambda: reading(service.recall.report() if service.recall else None)
         metrics.watch_inflight(lambda: self._inflight)
         metrics.watch_queue(lambda: service.backlog().queued_texts, lambda: service.backlog().queued_tokens)
 

@@ -47,7 +47,8 @@ class CacheRoutes:
 
     async def stats(self, request: Request) -> Reply:
         """Hit rates by tier, by texts and by tokens; latencies in seconds; bytes; conditions."""
-        rows, semantic = self._gateway.service.cache_report(), self._semantic
+        recall, semantic = self._gateway.service.recall, self._semantic
+        rows = None if recall is None else recall.report()
         if semantic is None:
             return Reply(_encode(CacheStats(rows)))
         own = semantic.cache.namespaces(request.tenant).items()
@@ -56,5 +57,7 @@ class CacheRoutes:
 
     async def clear(self, request: Request) -> Reply:
         """Memory, aliases, and the rows of this model in the second level, which other servers may share."""
-        await self._gateway.service.clear_cache()
+        recall = self._gateway.service.recall
+        if recall is not None:
+            await recall.clear()
         return Reply(_encode(Cleared("rows of " + self._gateway.model_id)))

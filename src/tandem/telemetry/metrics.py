@@ -55,8 +55,9 @@ class Metrics:
         # Instruments are made in the order of the table, and shown in it.
         plain = [row for row in instruments.INSTRUMENTS if row not in instruments.CACHE_INSTRUMENTS]
         self._made = {row.name: _make(row, self._registry) for row in plain}
-        self._read_caches: Callable[[], Reading] = dict
-        self._registry.register(ReadAtScrape(instruments.CACHE_INSTRUMENTS, lambda: self._read_caches()))
+        self.read_caches: Callable[[], Reading] = dict
+        """Called at each scrape for the caches' instruments."""
+        self._registry.register(ReadAtScrape(instruments.CACHE_INSTRUMENTS, lambda: self.read_caches()))
         ProcessCollector(registry=self._registry)
         stage = self._histogram(instruments.STAGE_DURATION)
         self._tokenize = stage.labels("tokenize")
@@ -115,10 +116,6 @@ class Metrics:
         """Read the bytes of a device's pool, by state, from these functions at each scrape."""
         for state, read in held.items():
             self._gauge(instruments.POOL_BYTES).labels(device_id, state).set_function(read)
-
-    def watch_caches(self, read: Callable[[], Reading]) -> None:
-        """Read the caches' instruments from this function at each scrape."""
-        self._read_caches = read
 
     def describe(self, version: str, model: str, tier: str, device: str) -> None:
         """Set the labels of ``tandem_build_info``."""
