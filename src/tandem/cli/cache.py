@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tandem.cli import cache_curve
 from tandem.errors import ConfigError, JobError
 
 _CHUNK = 256
@@ -19,7 +20,7 @@ _CHUNK = 256
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
-    commands = parser.add_subparsers(dest="what", required=True, metavar="stats|clear|warm")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="stats|clear|warm|curve")
     for name, words in (
         ("stats", "show hit rates by tier, bytes and conditions of a running server"),
         ("clear", "forget every row of its model, also in a second level that others share"),
@@ -34,10 +35,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
             command.add_argument("--json", action="store_true", help="as the server tells it")
         if name == "warm":
             command.add_argument("file", type=Path, help="one text a line, or JSON lines with a field named text")
+    words = "what near-duplicates could be served on a file of your own texts, and how near they would be; needs no server"
+    cache_curve.configure(commands.add_parser("curve", help=words))
 
 
 def run(args: argparse.Namespace) -> int:
     """Raises ConfigError for a server that does not answer, JobError for what it refuses."""
+    if args.what == "curve":
+        return cache_curve.run(args)
     server = _Server(args.url.rstrip("/"), _key(args.key_file))
     if args.what == "clear":
         print(f"forgot {server.ask('POST', '/v1/cache/clear')['cleared']}")
