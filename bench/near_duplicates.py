@@ -218,10 +218,12 @@ def _promise_line(name: str, cosine: float, error: float, several: list[Outcome]
 
 def cost(found: Sequence[Stream], model: LoadedModel, encoder: Encoder, report: Report) -> None:
     """A look-up, from text and ids to the candidate, beside a forward pass of one text."""
-    signer = StaticSigner(np.asarray(model.weights["embeddings.token.weight"]), found[0].rows.shape[1], fit_after=1000)
-    tier = NearDuplicateTier(NearOptions(capacity=1_000_000), signer, near_index(signer.dims), lambda key: None)
     queries = [query for stream in found for query in stream.queries]
     rows = np.concatenate([stream.rows for stream in found])
+    signer = StaticSigner(np.asarray(model.weights["embeddings.token.weight"]), rows.shape[1], fit_after=1000)
+    index = near_index(signer.dims)
+    options = NearOptions(capacity=1_000_000)
+    tier = NearDuplicateTier(options, signer, index, lambda key: rows[int.from_bytes(key, "big")])
     order = np.random.default_rng(0).permutation(len(queries)).tolist()
     for place in order[2000:]:
         tier.learn(queries[place], tier.look_up(queries[place]), place.to_bytes(16, "big"), rows[place])

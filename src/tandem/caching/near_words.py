@@ -36,7 +36,7 @@ NUMBER_WORDS = _words(
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred hundreds thousand thousands "
     "million millions billion billions trillion dozen dozens half quarter third thirds fourth fifth sixth seventh "
     "eighth ninth tenth first second once twice thrice single double doubled triple tripled quadruple couple pair "
-    "both several many most percent per mg kg km g ml cm mm kb mb gb tb am pm monday tuesday wednesday thursday "
+    "both several many most percent per mg kg km g ml cm mm kb mb gb tb pm monday tuesday wednesday thursday "
     "friday saturday sunday january february march april may june july august september october november december "
     "today tomorrow yesterday tonight ii iii iv v vi vii viii ix x xi xii uno dos tres cuatro cinco seis siete ocho "
     "nueve diez deux trois quatre cinq sept huit neuf dix zwei drei vier fünf funf sechs sieben acht neun zehn due "

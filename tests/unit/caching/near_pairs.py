@@ -137,4 +137,5 @@ def harmless() -> list[tuple[str, str]]:
         ("where is the nearest cash machine", "where are the nearest cash machines"),
         ("HOW DO I LOCK MY CARD", "How do I lock my card"),
         ("why can't i log in", "why can not i log in"),
+        ("i am waiting for my card", "i was waiting for my card"),
     ]
