@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             command.add_argument("--json", action="store_true", help="as the server tells it")
         if name == "warm":
             command.add_argument("file", type=Path, help="one text a line, or JSON lines with a field named text")
-    words = "what near-duplicates could be served on a file of your own texts, and how near they would be; needs no server"
+    words = "what near-duplicates could be served on your own texts, and how near they would be; needs no server"
     cache_curve.configure(commands.add_parser("curve", help=words))
 
 
