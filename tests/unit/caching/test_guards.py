@@ -66,6 +66,8 @@ def test_there_are_enough_of_each_kind() -> None:
         ("a + b", "a - b"),
         ("x < y", "x > y"),
         ("5 %", "5"),
+        ("wake me at 5 am", "wake me at 5"),
+        ("wake me at 5 am", "wake me at 5 pm"),
     ],
 )
 def test_other_digits_and_signs_count(one: str, other: str) -> None:
