@@ -78,7 +78,7 @@ def read(text: str) -> Reading:
     words = [word for token in tokens for word in _expand(token.casefold().replace("’", "'"))]
     if "am" in words:
         # After a number it is a time of day, and changes that.
-        hours = zip([""] + words[:-1], words, strict=True)
+        hours = zip(["", *words[:-1]], words, strict=True)
         words = ["a.m." if word == "am" and before[:1].isdigit() else word for before, word in hours]
     return Reading(" ".join(words), " ".join(_names(tokens)))
 
