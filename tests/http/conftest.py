@@ -46,6 +46,7 @@ OPTIONS = ServerOptions(
     docs=True,
     metrics_open=True,
     access_log=False,
+    cache_tenants="key",
 )
 """Limits a test can reach; what a test is about it replaces by name."""
 

@@ -101,7 +101,7 @@ async def test_one_keys_rows_do_not_answer_another(start: Callable[..., Any]) ->
     await server.embed(TEXT, key="a")
     assert (await server.embed(TEXT, key="b")).headers["x-tandem-cache"] == "miss"
     assert (await server.embed(TEXT, key="a")).headers["x-tandem-cache"] == "l1"
-    shared = await start(api_keys=("a", "b"), isolate_tenants=False)
+    shared = await start(api_keys=("a", "b"), cache_tenants="shared")
     await shared.embed(TEXT, key="a")
     assert (await shared.embed(TEXT, key="b")).headers["x-tandem-cache"] == "l1"
 

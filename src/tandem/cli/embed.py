@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tandem.clock import SystemClock
 from tandem.config import Settings, load_settings
 from tandem.errors import ConfigError, JobError
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _READS = {"txt": "txt", "jsonl": "jsonl", "ndjson": "jsonl", "csv": "csv", "parquet": "parquet"}
 _WRITES = {"parquet": "parquet", "npy": "npy", "jsonl": "jsonl", "ndjson": "jsonl"}
 _STREAM = "-"
+# Memory for rows that a file may ask for again.
+_CACHE_BYTES = 64 << 20
 
 _EPILOG = """\
 examples:
@@ -93,6 +97,8 @@ def _print_vectors(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _embed_file(args: argparse.Namespace, settings: Settings) -> int:
+    # A file's doubles are near each other or everywhere; a file of terabytes shall not fill the memory for the rest.
+    settings = msgspec.structs.replace(settings, cache_bytes=min(settings.cache_bytes, _CACHE_BYTES))
     # Here and not at the top: these bring numpy and Arrow, and `tandem embed --help` should not wait for them.
     from tandem.bulk.job import check_job, run_job
     from tandem.bulk.pipeline import Embedding

@@ -66,7 +66,7 @@ def server_options(settings: Settings, max_batch_tokens: int) -> ServerOptions:
         docs=settings.docs,
         metrics_open=settings.metrics_open,
         access_log=settings.access_log,
-        isolate_tenants=settings.cache_tenants == "key",
+        cache_tenants=settings.cache_tenants,
     )
 
 

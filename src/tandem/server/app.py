@@ -58,7 +58,7 @@ class App:
         self._clock = clock
         self.readiness = Readiness(service, clock, options.readiness_interval_s)
         self._keys = ApiKeys(options.api_keys)
-        self._isolated = options.isolate_tenants
+        self._isolated = options.cache_tenants == "key"
         self._cors = Cors(options.cors_origins)
         self._access = AccessLog(clock) if options.access_log else None
         gateway = Gateway(service, options, self.readiness, metrics, clock)
