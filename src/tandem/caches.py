@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from tandem.caching.aliases import ALIAS_BYTES, Aliases
 from tandem.caching.base import EntryStore
 from tandem.caching.exact import ExactCache
 from tandem.caching.keys import KeyMaker, KeySpace
-from tandem.caching.l1 import L1Cache, L1Options
+from tandem.caching.l1 import L1Cache, L1Options, least_bytes
 from tandem.caching.near_duplicate import NearOptions
 from tandem.caching.record import Records
 from tandem.caching.signatures import MinHashSigner, Signer, StaticSigner
 from tandem.clock import Clock
-from tandem.config import Settings, source_options
+from tandem.config import Settings, choices, source_options
 from tandem.errors import ConfigError
 from tandem.intake import Intake, ModelInfo
 from tandem.models.loaded import LoadedModel
@@ -28,8 +30,6 @@ from tandem.verification import Promise
 
 # Of the memory for rows, what their second names may take: a name takes a sixth of a row of 384 floats.
 _ALIAS_SHARE = 0.1
-# A cache of no bytes still needs a slot to be one.
-_LEAST_BYTES = 1 << 16
 
 
 def build_recall(
@@ -41,11 +41,14 @@ def build_recall(
     space = KeySpace(model=f"{model.fingerprint}/{model.pooling}", tier=model.tier.value)
     aliases = int(settings.cache_bytes * _ALIAS_SHARE)
     options = L1Options(
-        budget_bytes=max(_LEAST_BYTES, settings.cache_bytes - aliases),
+        budget_bytes=settings.cache_bytes - aliases,
         codec=settings.cache_rows,
         ttl_s=settings.cache_ttl_s,
         tenant_share=settings.cache_tenant_share,
     )
+    # A cache of no bytes still needs a slot to be one.
+    least = least_bytes(options, model.dims)
+    options = msgspec.structs.replace(options, budget_bytes=max(least, options.budget_bytes))
     l1 = L1Cache(options, model.dims, clock)
     store = build_store(settings, space, model.dims, clock)
     cache = ExactCache(l1, Aliases(aliases // ALIAS_BYTES), store, clock)
@@ -57,10 +60,12 @@ def build_near(settings: Settings, model: LoadedModel, dims: int, cache: ExactCa
     if settings.near_duplicates == "off":
         return None
     signer: Signer = MinHashSigner()
+    if settings.near_duplicates not in choices("near_duplicates"):
+        raise ConfigError(f"near_duplicates: {settings.near_duplicates!r} is none of off, static, minhash")
     if settings.near_duplicates == "static":
-        if "embeddings.token" not in model.weights:
+        if "embeddings.token.weight" not in model.weights:
             raise ConfigError("near_duplicates: this model's token vectors are not to be had; minhash needs none")
-        signer = StaticSigner(model.weights["embeddings.token"], dims)
+        signer = StaticSigner(model.weights["embeddings.token.weight"], dims)
     promise = Promise(max_error=settings.near_max_error, confidence=settings.near_confidence)
     return NearDuplicates(NearOptions(cosine=settings.near_cosine, promise=promise), signer, cache)
 

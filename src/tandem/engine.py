@@ -107,7 +107,7 @@ class Engine:
         await self.loop.close(at_once=at_once)
         self.intake.close()
         if self.recall is not None:
-            await self.recall.cache.close()
+            await self.recall.close()
 
     def halt(self) -> None:
         """End the device's threads without the event loop, for a process that ends without ``close``. Blocks."""

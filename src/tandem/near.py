@@ -22,7 +22,8 @@ class NearDuplicates:
 
     def __init__(self, options: NearOptions, signer: Signer, cache: ExactCache) -> None:
         self._cache = cache
-        self.tier = NearDuplicateTier(options, signer, near_index(signer.dims, background=True), self._row)
+        self._index = near_index(signer.dims, background=True)
+        self.tier = NearDuplicateTier(options, signer, self._index, self._row)
 
     def look_up(
         self, context: Context, texts: Sequence[str | None], ids: Sequence[TokenIds]
@@ -49,6 +50,10 @@ class NearDuplicates:
     def learn(self, query: Query, look: Look, key: Key, row: NDArray[np.float32]) -> None:
         """The model's own row of a text that was looked up."""
         self.tier.learn(query, look, key, row)
+
+    def close(self) -> None:
+        """End the thread that looks after the index. Idempotent."""
+        self._index.close()
 
     def _row(self, key: Key) -> NDArray[np.float32] | None:
         entry = self._cache.l1.get(key)

@@ -46,3 +46,9 @@ class Recall(Means):
         await self.cache.clear()
         if self.near is not None:
             self.near.tier.clear()
+
+    async def close(self) -> None:
+        """Let what is being written end. Idempotent."""
+        await self.cache.close()
+        if self.near is not None:
+            self.near.close()

@@ -340,6 +340,8 @@ class Near:
     def learn(self, query: Query, look: Look, key: Key, row: object) -> None:
         self.learned.append(key)
 
+    def close(self) -> None: ...
+
 
 async def test_a_near_duplicate_answers_who_asks_for_one_and_nobody_else(engine: Engine, device: Device) -> None:
     first = await engine.embed(asking(words(1, 2)))

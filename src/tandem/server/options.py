@@ -11,7 +11,8 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``api_keys`` empty means that no key is asked for. ``metrics_open``: /metrics answers without a key.
     ``cors_origins`` empty means no CORS headers at all; ``*`` means any origin. ``request_timeout_s`` is the deadline
     of a request that names none. ``max_batch_tokens``, ``max_concurrent_requests`` and ``auto_truncate`` are held by
-    the engine and only reported here. ``cache_tenants``: "key", and cached rows of one key never answer another, or "shared".
+    the engine and only reported here. ``cache_tenants``: "key", and cached rows of one key never answer another, or
+    "shared".
     """
 
     served_model_names: tuple[str, ...]

@@ -65,7 +65,7 @@ class SemanticLookup(msgspec.Struct, kw_only=True):
         Annotated[float, Meta(gt=0, lt=1)] | None,
         Meta(description="Serve only what keeps this share of wrong answers."),
     ] = None
-    confidence: Annotated[float, Meta(gt=0, lt=1, description="How certainly it is kept.")] = 0.95
+    confidence: Annotated[float, Meta(gt=0, lt=1, description="How certainly it is kept.")] = 0.99
 
 
 class SemanticHit(msgspec.Struct):

@@ -1,0 +1,92 @@
+"""The near-duplicate tier in a real engine: it learns from what is computed, and serves only who asks for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from tandem.build import build_engine
+from tandem.caching.near_duplicate import NearOptions
+from tandem.caching.signatures import MinHashSigner
+from tandem.config import Settings
+from tandem.engine import Engine
+from tandem.errors import ConfigError
+from tandem.near import NearDuplicates
+from tandem.types import CacheMode, EmbedResult, Source
+from tandem.verification import GuardOptions, Promise
+from tests.engines import asking, rows, write_word_model
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        model=str(write_word_model(tmp_path / "tiny")),
+        store_dir=str(tmp_path / "home" / "models"),
+        backend="onnxruntime",
+        threads=1,
+        warm=False,
+        near_duplicates="minhash",
+        # A tiny random model tells texts of the same words apart by little: most labels are right, and it learns soon.
+        near_cosine=0.2,
+        near_max_error=0.2,
+    )
+
+
+async def taught(engine: Engine) -> list[EmbedResult]:
+    """Texts in pairs whose second differs by a full stop, which is no word and no refusal."""
+    found = []
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        text = " ".join(f"w{number}" for number in rng.integers(0, 90, 8))
+        found += [await engine.embed(asking(variant, cache=CacheMode.NEAR)) for variant in (text, text + " please")]
+    return found
+
+
+async def test_it_serves_once_it_has_learned_and_says_so(settings: Settings) -> None:
+    engine = build_engine(settings)
+    await engine.start()
+    assert engine.recall is not None
+    assert engine.recall.near is not None
+    engine.recall.near.close()
+    options = NearOptions(cosine=0.2, promise=Promise(0.2), audit=GuardOptions(learn_first=50))
+    engine.recall.near = NearDuplicates(options, MinHashSigner(), engine.recall.cache)
+    results = await taught(engine)
+    report = engine.recall.report()
+    assert report.near is not None
+    assert report.near["labels"] > 50
+    served = [result for result in results if result.sources == [Source.NEAR]]
+    assert served, report.near_state
+    assert all(result.similarity is not None and result.similarity > 0 for result in served)
+    assert report.tiers["near-duplicate"].texts == len(served)
+    assert results[0].sources == [Source.MISS]
+    await engine.close()
+
+
+async def test_who_does_not_ask_for_it_gets_the_models_own_row(settings: Settings) -> None:
+    engine = build_engine(settings)
+    plain = build_engine(msgspec.structs.replace(settings, near_duplicates="off"))
+    for each in (engine, plain):
+        await each.start()
+    await taught(engine)
+    text = " ".join(f"w{number}" for number in range(8))
+    await engine.embed(asking(text))
+    exact, wanted = await engine.embed(asking(text + " please")), await plain.embed(asking(text + " please"))
+    assert exact.sources == [Source.MISS]
+    assert rows(exact).tobytes() == rows(wanted).tobytes()
+    for each in (engine, plain):
+        await each.close()
+
+
+def test_the_models_own_table_is_found(settings: Settings) -> None:
+    engine = build_engine(msgspec.structs.replace(settings, near_duplicates="static"))
+    assert engine.recall is not None
+    assert engine.recall.near is not None
+    engine.halt()
+
+
+def test_bounds_out_of_range_are_refused(settings: Settings) -> None:
+    with pytest.raises(ConfigError, match="near_duplicates"):
+        build_engine(msgspec.structs.replace(settings, near_duplicates="magic"))
