@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from tandem.batching.base import BatchPolicy
-from tandem.errors import BackendFailed, DeadlineExceeded, TandemError
+from tandem.errors import BackendFailed, TandemError
 from tandem.scheduling.base import Batch, Item
 from tandem.scheduling.cut import cut
 from tandem.scheduling.device import Device, DeviceOptions
@@ -30,14 +30,12 @@ from tandem.scheduling.dispatch import Dispatcher, Pick
 from tandem.scheduling.earliest_finish import EarliestFinish
 from tandem.scheduling.queue import Queue
 from tandem.scheduling.retries import Retries
-from tandem.scheduling.shed import Rush, hurry, shed
+from tandem.scheduling.shed import Rush, is_gone, rush_of, shed
 from tandem.scheduling.window import Window
 from tandem.types import Outcome, Priority
 
 # A request without a deadline counts as due after so many seconds, and a class stands so many behind the one before.
 PATIENCE_S = 30.0
-# Of the time that a text was given, the most that it is asked to leave for the batch that it runs in.
-_PATIENT_SHARE = 0.25
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -103,8 +101,10 @@ class SchedulerCore:
         dropped here, before they cost compute; so are those that would come too late wherever they ran alone, if others
         wait that could use the time. With nobody waiting they are tried: a prediction may be wrong."""
         while (found := self._cut(device, now, must)) is not None:
-            rush = hurry(found, self.devices, self._queue.tokens(), now) if self.waits else []
-            items = [item for item in found.items if not _is_gone(item, rush, now)]
+            rush: list[Rush] = []
+            if self.waits and any(item.group.deadline_s is not None for item in found.items):
+                rush = rush_of(self.devices, self._queue.tokens() + found.tokens, now)
+            items = [item for item in found.items if not is_gone(item, rush, now)]
             if items:
                 batch = found if len(items) == len(found.items) else msgspec.structs.replace(found, items=items)
                 device.begin(batch, now)
@@ -215,21 +215,6 @@ def single(policy: BatchPolicy, options: DeviceOptions | None = None) -> Schedul
 def _rate(devices: Sequence[Device]) -> float:
     """Tokens a second of those that are up, or of all when none is: they are coming back."""
     return sum(device.rate for device in devices if device.serves) or sum(device.rate for device in devices)
-
-
-def _is_gone(item: Item, rush: Sequence[Rush], now: float) -> bool:
-    """Nobody waits for it any more, or it is too late for it, as far as ``rush`` says."""
-    group = item.group
-    if group.deadline_s is not None:
-        late_s = now
-        if rush and now < group.deadline_s:
-            patience_s = (group.deadline_s - item.arrived_s) * _PATIENT_SHARE
-            late_s += min(one.ends_s(item, patience_s) for one in rush)
-        if late_s >= group.deadline_s:
-            passed = now >= group.deadline_s
-            what = "passed before its turn came" if passed else "would pass before it could be computed"
-            group.fail(DeadlineExceeded(f"the request's deadline {what}"))
-    return group.departed
 
 
 def _in_time(pick: Pick, device: Device, window: Window, now: float) -> Pick:
