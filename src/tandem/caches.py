@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,8 @@ from tandem.caching.signatures import MinHashSigner, Signer, StaticSigner
 from tandem.clock import Clock
 from tandem.config import Settings, choices, source_options
 from tandem.errors import ConfigError
+from tandem.fleet_copy import RedisMeeting, SharingOptions
+from tandem.fleet_semantic import SharedSemantic
 from tandem.intake import Intake, ModelInfo
 from tandem.models.loaded import LoadedModel
 from tandem.near import NearDuplicates
@@ -90,13 +93,33 @@ def build_store(settings: Settings, space: KeySpace, dims: int, clock: Clock) ->
     return redis_store(RedisOptions(url=settings.cache_l2, ttl_s=ttl_s), records, clock)
 
 
-def build_semantic(settings: Settings, clock: Clock) -> SemanticService | None:
+def build_semantic(settings: Settings, clock: Clock) -> SharedSemantic | None:
     """The semantic cache, None where there is to be none. Reads what is on disk. Raises ConfigError."""
+    url, secret_file = settings.semantic_cache_redis, settings.semantic_cache_secret_file
+    if url and settings.semantic_cache == "off":
+        raise ConfigError("semantic_cache_redis: there is no semantic cache to share; semantic_cache is off")
+    if secret_file and not url:
+        raise ConfigError("semantic_cache_secret_file: nothing is shared without semantic_cache_redis")
     if settings.semantic_cache == "off":
         return None
+    secret = read_secret(Path(secret_file)) if secret_file else b""
+    meeting = RedisMeeting(url, clock) if url else None
     folder = cache_dir(settings) / "semantic" if settings.semantic_cache == "disk" else None
     options = SemanticOptions(budget_bytes=settings.semantic_cache_bytes)
-    return SemanticService(options, lambda dims: best_index(IndexOptions(dims=dims)), clock, folder)
+    service = SemanticService(options, lambda dims: best_index(IndexOptions(dims=dims)), clock, folder)
+    return SharedSemantic(service, clock, meeting, SharingOptions(secret=secret))
+
+
+def read_secret(path: Path) -> bytes:
+    """A file's content as a secret of 64 bytes. Raises ConfigError for a file that can not be read or is empty."""
+    try:
+        content = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f"semantic_cache_secret_file: {path} can not be read: {error.strerror}") from error
+    if not content:
+        # It would let everybody in who can write to that Redis, and whoever names a file wants the contrary.
+        raise ConfigError(f"semantic_cache_secret_file: {path} is empty")
+    return hashlib.blake2b(content).digest()
 
 
 def cache_dir(settings: Settings) -> Path:

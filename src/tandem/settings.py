@@ -142,6 +142,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     semantic_cache_bytes: Annotated[
         int, Meta(gt=0, description="Memory for its vectors, payloads and texts; it is taken as they come.")
     ] = 256 << 20
+    semantic_cache_redis: Annotated[
+        str,
+        Meta(
+            description="Redis through which instances share their semantic caches, redis://...; empty, each is alone."
+        ),
+    ] = ""
+    semantic_cache_secret_file: Annotated[
+        str,
+        Meta(
+            description="File with a secret that all who share have: what was written to that Redis without it counts "
+            "for nothing; empty for none."
+        ),
+    ] = ""
     cache_dir: Annotated[
         str, Meta(description="Folder of the caches on disk; empty means cache beside the store's folder.")
     ] = ""

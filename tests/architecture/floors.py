@@ -15,6 +15,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"scheduling"}),
     frozenset(
         {"settings", "config", "settings_page", "devices", "build", "fleet", "caches"}
+        | {"fleet_copy", "fleet_semantic"}
         | {"engine", "admission", "intake", "recall", "errand", "near", "embedder"}
     ),
     frozenset({"server", "bulk", "bench", "simulation", "experiments", "distributed"}),

@@ -7,6 +7,7 @@ elsewhere.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -46,7 +47,8 @@ class SemanticCache:
         self._options = options
         self._clock = clock
         self._recorder: Recorder = recorder or NoRecorder()
-        self._epoch = f"{int(clock.wall() * 1000):x}"
+        # By chance as well: caches that are shared may begin in the same millisecond, and their ids must differ.
+        self._epoch = f"{int(clock.wall() * 1000):x}-{secrets.token_hex(4)}"
         self._shelves = Shelves(options, make_index, self._epoch)
         self._serial = 0
         self._stored = self._lookups = self._lookup_hits = 0
@@ -162,6 +164,15 @@ class SemanticCache:
             self._recorder.append(Deleted(namespace, [entry.id for entry in entries]), takes_back=True)
         self._recorder.settle()
         return gone
+
+    def kept(self, namespace: Namespace, ids: Iterable[str] | None = None) -> list[Entry]:
+        """Entries of these ids, those that are there, or all of the namespace; to be read, not to be changed."""
+        space = self._shelves.find(namespace, self._clock.now())
+        if space is None:
+            return []
+        if ids is None:
+            return list(space)
+        return [entry for one in dict.fromkeys(ids) if (entry := space.by_id(one)) is not None]
 
     def restore(self, records: Callable[[], Iterable[Record]]) -> None:
         """Take up what an earlier process wrote; ``records`` is gone through twice. For a cache that is new."""

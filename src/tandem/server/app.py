@@ -9,7 +9,7 @@ import secrets
 
 from tandem.clock import Clock
 from tandem.errors import Draining, TandemError
-from tandem.semantic.service import SemanticService
+from tandem.fleet_semantic import SharedSemantic
 from tandem.server.access import AccessLog
 from tandem.server.auth import ApiKeys
 from tandem.server.base import Api, Headers, Receive, Reply, Scope, Send, Service
@@ -50,7 +50,7 @@ class App:
         options: ServerOptions,
         metrics: Metrics,
         clock: Clock,
-        semantic: SemanticService | None = None,
+        semantic: SharedSemantic | None = None,
     ) -> None:
         self._service = service
         self._semantic = semantic
@@ -208,7 +208,7 @@ def _api(request: Request, route: Route | None) -> Api:
     return route.api if route is not None else api_of(request.path)
 
 
-def _routes(gateway: Gateway, ops: Ops, clock: Clock, semantic: SemanticService | None) -> list[Route]:
+def _routes(gateway: Gateway, ops: Ops, clock: Clock, semantic: SharedSemantic | None) -> list[Route]:
     described = [
         *OpenAI(gateway, clock.wall()).routes(),
         *Tei(gateway).routes(),

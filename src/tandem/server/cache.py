@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from tandem.caching.report import CacheReport
+from tandem.fleet_semantic import FederationReport, SharedSemantic
 from tandem.semantic.base import NamespaceStatistics, SemanticStatistics
-from tandem.semantic.service import SemanticService
 from tandem.server.base import Api, Reply
 from tandem.server.gateway import Gateway
 from tandem.server.request import Request
@@ -15,12 +15,13 @@ from tandem.server.routing import Route
 
 class CacheStats(msgspec.Struct):
     """``rows``: the caches of rows, null where they are off. ``semantic``: the semantic cache, and its namespaces that
-    are the caller's, by name and model."""
+    are the caller's, by name and model. ``federation``: how it is shared with other instances, null where it is not."""
 
     rows: CacheReport | None
     semantic: SemanticStatistics | None = None
     semantic_state: str | None = None
     namespaces: dict[str, NamespaceStatistics] = {}
+    federation: FederationReport | None = None
 
 
 class Cleared(msgspec.Struct):
@@ -35,7 +36,7 @@ _encode = msgspec.json.Encoder().encode
 class CacheRoutes:
     """For those who run the service."""
 
-    def __init__(self, gateway: Gateway, semantic: SemanticService | None) -> None:
+    def __init__(self, gateway: Gateway, semantic: SharedSemantic | None) -> None:
         self._gateway = gateway
         self._semantic = semantic
 
@@ -53,7 +54,8 @@ class CacheRoutes:
             return Reply(_encode(CacheStats(rows)))
         own = semantic.cache.namespaces(request.tenant).items()
         namespaces = {f"{name.name} ({name.model})": counts for name, counts in own}
-        return Reply(_encode(CacheStats(rows, semantic.cache.statistics(), semantic.state(), namespaces)))
+        shared = semantic.federation()
+        return Reply(_encode(CacheStats(rows, semantic.cache.statistics(), semantic.state(), namespaces, shared)))
 
     async def clear(self, request: Request) -> Reply:
         """Memory, aliases, and the rows of this model in the second level, which other servers may share."""

@@ -13,8 +13,8 @@ import numpy as np
 from msgspec import Meta
 
 from tandem.errors import InvalidInput
+from tandem.fleet_semantic import SharedSemantic
 from tandem.semantic.base import Hit, Item, Lookup, Namespace, Vector
-from tandem.semantic.service import SemanticService
 from tandem.server.base import Api, Reply
 from tandem.server.gateway import Gateway
 from tandem.server.request import Request
@@ -127,9 +127,10 @@ _encode = msgspec.json.Encoder().encode
 class SemanticRoutes:
     """The four routes over one cache. Tenants are API keys: what one stored, no other finds."""
 
-    def __init__(self, gateway: Gateway, service: SemanticService) -> None:
+    def __init__(self, gateway: Gateway, shared: SharedSemantic) -> None:
         self._gateway = gateway
-        self._cache = service.cache
+        self._shared = shared
+        self._cache = shared.cache
 
     def routes(self) -> list[Route]:
         kept = {"text": "How warm is the sea?", "payload": {"answer": "18 degrees"}}
@@ -166,15 +167,16 @@ class SemanticRoutes:
         body = await self._gateway.read(request, _store)
         vector = await self._vector(request, body.text, body.vector)
         item = Item(vector=vector, payload=bytes(body.payload), text=body.text, ttl_s=body.ttl_s, id=body.id)
-        return Reply(_encode(SemanticStored(self._cache.store(self._namespace(request, body), item))))
+        return Reply(_encode(SemanticStored(self._shared.store(self._namespace(request, body), item))))
 
     async def lookup(self, request: Request) -> Reply:
-        """Raises InvalidInput, and what embedding raises."""
+        """With a promise, among what this instance keeps; without, where that is no hit, among what others told of.
+        Raises InvalidInput, and what embedding raises."""
         body = await self._gateway.read(request, _lookup)
         vector = await self._vector(request, body.text, body.vector)
         namespace = self._namespace(request, body)
         if body.max_error is None:
-            found = self._cache.lookup(namespace, vector, body.threshold, body.k)
+            found = await self._shared.lookup(namespace, vector, body.threshold, body.k)
         else:
             promise = Promise(body.max_error, body.confidence)
             found = self._cache.lookup_verified(namespace, vector, promise, body.k, body.text)
@@ -191,7 +193,9 @@ class SemanticRoutes:
         name = request.path.removeprefix(f"{PATH}/")
         body = await self._gateway.read_or(request, _delete, SemanticDelete())
         namespace = Namespace(request.tenant, name, self._made(body.model))
-        return Reply(_encode(SemanticDeleted(self._cache.delete(namespace, body.ids))))
+        # Of vectors that a caller made we know no length.
+        dims = self._gateway.service.model.dims if body.model is None else None
+        return Reply(_encode(SemanticDeleted(self._shared.delete(namespace, body.ids, dims))))
 
     def _namespace(self, request: Request, body: SemanticStore | SemanticLookup | SemanticFeedback) -> Namespace:
         return Namespace(request.tenant, body.namespace, self._made(body.model))
