@@ -38,7 +38,8 @@ class Admission:
         self._loop.ward.require_device()
         limit = self._options.max_concurrent_requests
         if inflight >= limit:
-            raise self._overloaded(f"{inflight} requests are under way, the limit is {limit}")
+            reason = f"{inflight} requests are under way, the limit is {limit}"
+            raise overloaded(reason, self._loop.core.backlog().predicted_s / 2)
         self.check_queue(request)
 
     def check_queue(self, request: EmbedRequest) -> None:
@@ -47,13 +48,16 @@ class Admission:
         backlog = self._loop.core.backlog()
         # An empty queue takes a request of any size: one that is too big on its own would never fit.
         if backlog.queued_texts > self._options.max_queue_texts:
-            raise self._overloaded(f"{backlog.queued_texts} texts wait, the limit is {self._options.max_queue_texts}")
+            reason = f"{backlog.queued_texts} texts wait, the limit is {self._options.max_queue_texts}"
+            raise overloaded(reason, backlog.predicted_s / 2)
         if backlog.predicted_s > limit_s and backlog.queued_texts:
             name = request.priority.name.lower()
-            raise self._overloaded(
+            reason = (
                 f"the queue is predicted to take {backlog.predicted_s:.1f} s, the limit for {name} is {limit_s:g} s"
             )
+            raise overloaded(reason, backlog.predicted_s - limit_s)
 
-    def _overloaded(self, reason: str) -> Overloaded:
-        seconds = max(1.0, self._loop.core.backlog().predicted_s / 2)
-        return Overloaded(f"overloaded: {reason}; try again later", retry_after_s=seconds)
+
+def overloaded(reason: str, wait_s: float) -> Overloaded:
+    """``wait_s``: after which it should be otherwise."""
+    return Overloaded(f"overloaded: {reason}; try again later", retry_after_s=max(1.0, wait_s))

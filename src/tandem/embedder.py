@@ -209,8 +209,11 @@ class _Home:
         with self._door:
             first, self._closed = not self._closed, True
         if first:
-            _wait(asyncio.run_coroutine_threadsafe(self._finish(give_up), self._loop))
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            try:
+                _wait(asyncio.run_coroutine_threadsafe(self._finish(give_up), self._loop))
+            finally:
+                # Also after a Ctrl-C: who closes again must not wait for a loop that nobody stops.
+                self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         if first:
             self._loop.close()

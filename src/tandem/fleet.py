@@ -23,7 +23,7 @@ from tandem.backends.start import StartJob, start_backend, start_in_child
 from tandem.clock import Clock
 from tandem.config import Settings, source_options
 from tandem.devices import DevicePlan, plan_devices, visible_gpus
-from tandem.errors import BackendFailed, ModelError
+from tandem.errors import BackendFailed, ConfigError, TandemError
 from tandem.memory.estimate import Footprint
 from tandem.models.loaded import LoadedModel
 from tandem.types import Tier
@@ -66,15 +66,20 @@ def build_fleet(settings: Settings, model: LoadedModel, clock: Clock, *, process
     """
     apart = settings.workers == "process" or (settings.workers == "auto" and processes)
 
-    def start(seating: Seating) -> Member | BackendFailed | ModelError:
+    def start(seating: Seating) -> Member | TandemError:
         try:
             return _start(settings, model, clock, seating, apart)
-        except (BackendFailed, ModelError) as error:
+        except TandemError as error:
             return error
 
     seatings = seat_devices(settings, cpu_info(), _plans(settings))
     found = _side_by_side(start, seatings)
     members = [one for one in found if isinstance(one, Member)]
+    for one in found:
+        if isinstance(one, ConfigError):
+            # A slip in what was asked for, and no trouble of a device: nothing is served in its stead.
+            _close(members)
+            raise one
     if not members:
         troubles = [f"{seating.plan.id}: {one}" for seating, one in zip(seatings, found, strict=True)]
         first = found[0]
@@ -90,8 +95,8 @@ def build_fleet(settings: Settings, model: LoadedModel, clock: Clock, *, process
 
 
 def _side_by_side(
-    start: Callable[[Seating], Member | BackendFailed | ModelError], seatings: Sequence[Seating]
-) -> list[Member | BackendFailed | ModelError]:
+    start: Callable[[Seating], Member | TandemError], seatings: Sequence[Seating]
+) -> list[Member | TandemError]:
     with ThreadPoolExecutor(len(seatings)) as threads:
         return list(threads.map(start, seatings))
 
@@ -99,19 +104,29 @@ def _side_by_side(
 def _reseated(
     members: Sequence[Member],
     seatings: Sequence[Seating],
-    start: Callable[[Seating], Member | BackendFailed | ModelError],
+    start: Callable[[Seating], Member | TandemError],
 ) -> list[Member]:
-    found = []
+    found: list[Member] = []
+    trouble: TandemError | None = None
     for member, seating in zip(members, seatings, strict=True):
         if member.seating == seating:
             found.append(member)
             continue
         member.worker.close()
         again = start(seating)
-        if not isinstance(again, Member):
-            raise again
-        found.append(again)
+        if isinstance(again, Member):
+            found.append(again)
+        else:
+            trouble = again
+            log.warning("%s: %s; it served before, and is left out", seating.plan.id, again)
+    if not found and trouble is not None:
+        raise trouble
     return found
+
+
+def _close(members: Sequence[Member]) -> None:
+    for member in members:
+        member.worker.close(at_once=True)
 
 
 def build_backend(settings: Settings, model: LoadedModel) -> Backend:

@@ -78,14 +78,14 @@ def drag_of(profile: DeviceProfile, host: HostProfile, crowds: Sequence[tuple[Lo
     found = []
     for result, lengths in crowds:
         own = msgspec.structs.replace(host, client_s=result.client_cpu_s / result.ok)
-        low, high = 0.5, 2.0
+        low, high = 1.0, 2.0
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
             dragged = msgspec.structs.replace(own, drag=middle)
             faster = simulated_rate(profile, dragged, lengths) > result.rate
             low, high = (middle, high) if faster else (low, middle)
         found.append((low + high) / 2)
-    return max(1.0, sum(found) / len(found))
+    return sum(found) / len(found)
 
 
 def simulated_rate(profile: DeviceProfile, host: HostProfile, lengths: list[int]) -> float:

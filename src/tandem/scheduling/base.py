@@ -66,9 +66,10 @@ class Holder(Protocol):
 
 class Item:
     """One text in the queue. ``rank`` says whose turn is first; ``skip``, the leading tokens that pooling leaves out;
-    ``window``, where it waits, None before and after; ``sequence``, its number there."""
+    ``window``, where it waits, None before and after; ``sequence``, its number there; ``shared``: another request waits
+    for it too."""
 
-    __slots__ = ("arrived_s", "group", "ids", "index", "length", "rank", "sequence", "skip", "window")
+    __slots__ = ("arrived_s", "group", "ids", "index", "length", "rank", "sequence", "shared", "skip", "window")
 
     def __init__(self, group: Group, index: int, ids: TokenIds, skip: int) -> None:
         self.group = group
@@ -78,6 +79,7 @@ class Item:
         self.skip = skip
         self.rank = 0.0
         self.sequence = 0
+        self.shared = False
         self.arrived_s = 0.0
         self.window: Holder | None = None
 

@@ -30,7 +30,7 @@ from tandem.scheduling.dispatch import Dispatcher, Pick
 from tandem.scheduling.earliest_finish import EarliestFinish
 from tandem.scheduling.queue import Queue
 from tandem.scheduling.retries import Retries
-from tandem.scheduling.shed import Rush, is_gone, rush_of, shed
+from tandem.scheduling.shed import Rush, is_gone, shed
 from tandem.scheduling.window import Window
 from tandem.types import Outcome, Priority
 
@@ -71,6 +71,7 @@ class SchedulerCore:
     def hasten(self, item: Item, priority: Priority, due_s: float | None, now: float) -> None:
         """A second request waits for ``item`` too: if it waits for its turn, that comes as soon as the more urgent of
         the two would have it."""
+        item.shared = True
         rank = _rank(now, due_s, priority)
         if item.window is not None and rank < item.rank:
             item.window.remove(item)
@@ -101,9 +102,9 @@ class SchedulerCore:
         dropped here, before they cost compute; so are those that would come too late wherever they ran alone, if others
         wait that could use the time. With nobody waiting they are tried: a prediction may be wrong."""
         while (found := self._cut(device, now, must)) is not None:
-            rush: list[Rush] = []
+            rush = None
             if self.waits and any(item.group.deadline_s is not None for item in found.items):
-                rush = rush_of(self.devices, self._queue.tokens() + found.tokens, now)
+                rush = Rush(self.devices, self._queue.due_tokens(), now)
             items = [item for item in found.items if not is_gone(item, rush, now)]
             if items:
                 batch = found if len(items) == len(found.items) else msgspec.structs.replace(found, items=items)
@@ -171,7 +172,7 @@ class SchedulerCore:
         if self._retries and (again := self._retries.take(device, self.devices, now)) is not None:
             return again
         for window, output in self._queue.open_to(device):
-            shed(window, self.devices, now)
+            shed(window, [device] if window is device.windows[output] else self.devices, now)
             if not window.lengths:
                 continue
             if must or window is device.windows[output]:

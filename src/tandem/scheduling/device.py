@@ -96,8 +96,9 @@ class Device:
         return any(run.batch.suspect for run in self._runs.values())
 
     def expected(self, now: float) -> bool:
-        """It is up, or has been down for so short a time that it may be back soon."""
-        return self.up or (self.down_since_s is not None and now - self.down_since_s < GIVE_UP_S)
+        """It serves, or has been down for so short a time that it may be back soon. One that rests is not waited for:
+        what the others may not run again would wait for ever."""
+        return self.serves or (not self.up and self.down_since_s is not None and now - self.down_since_s < GIVE_UP_S)
 
     @property
     def rate(self) -> float:

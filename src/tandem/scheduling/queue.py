@@ -55,6 +55,10 @@ class Queue:
     def tokens(self) -> int:
         return sum(window.total_tokens for window in self._windows())
 
+    def due_tokens(self) -> list[int]:
+        """By class, those of texts that have a deadline."""
+        return [sum(column) for column in zip(*(window.dues.tokens for window in self._windows()), strict=True)]
+
     def clear(self) -> list[Item]:
         """Take out and return all that waits."""
         return [item for window in self._windows() for item in window.take(0, len(window))]

@@ -89,8 +89,13 @@ class Ward:
             raise NotReady(f"no device has been up for {GIVE_UP_S:g} s: {said}", retry_after_s=_RETRY_AFTER_S)
 
     def _tested(self, seat: Seat, done: Done) -> None:
-        if done.lost or done.refused:
+        if done.lost:
             return  # its worker tells how it goes on
+        if done.refused:
+            if seat.device.up and self.loop is not None:
+                # No memory for the trial, say: nothing else would bring the device back.
+                self.loop.call_later(_FIRST_TRIAL_S, self.test, seat)
+            return
         if done.rows is None:
             self.unwell(seat, done.error or "the forward pass failed")
             seat.worker.restart(seat.said)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Collection, Iterator
 
 from tandem.scheduling.base import Item
+from tandem.scheduling.dues import Dues
 
 _Turn = tuple[float, int, Item]
 
@@ -17,10 +17,7 @@ class Window:
     def __init__(self) -> None:
         self.lengths: list[int] = []
         self.total_tokens = 0
-        self.due_tokens = 0
-        """Those in texts that have a deadline."""
-        self.last_due_s = 0.0
-        """No deadline of a text here is later."""
+        self.dues = Dues([])
         self._keys: list[tuple[int, int]] = []
         self._items: list[Item] = []
         self._turns: list[_Turn] = []
@@ -40,8 +37,7 @@ class Window:
         self._items.insert(place, item)
         self.total_tokens += item.length
         if item.group.deadline_s is not None:
-            self.last_due_s = max(self.last_due_s, item.group.deadline_s) if self.due_tokens else item.group.deadline_s
-            self.due_tokens += item.length
+            self.dues.add(item.group.priority, item.group.deadline_s, item.length)
         turn = (item.rank, item.sequence, item)
         if self._turns and turn < self._turns[-1]:
             insort(self._turns, turn)
@@ -61,9 +57,22 @@ class Window:
         """The length of the text whose turn is the ``position``-th from now."""
         return self._turns[position][2].length
 
-    def longest(self, most: int) -> Iterator[Item]:
-        """The longest texts, at most so many, the longest first."""
-        return islice(reversed(self._items), most)
+    def longest(self) -> Iterator[Item]:
+        """All texts, the longest first. The window must not change meanwhile."""
+        return reversed(self._items)
+
+    def remove_all(self, items: Collection[Item]) -> None:
+        """Take out many texts at once: one pass, however many they are."""
+        gone = {item.sequence for item in items}
+        for item in items:
+            item.window = None
+            self.total_tokens -= item.length
+        self._turns = [turn for turn in self._turns if turn[1] not in gone]
+        self._items = [item for item in self._items if item.sequence not in gone]
+        self._keys = [(item.length, item.sequence) for item in self._items]
+        # In place: policies are handed this very list.
+        self.lengths[:] = [item.length for item in self._items]
+        self.dues = Dues(self._items)
 
     def turns(self, start: int, stop: int) -> list[Item]:
         """The texts whose turns are from the ``start``-th on, before the ``stop``-th, in that order."""
@@ -90,7 +99,7 @@ class Window:
         for item in items:
             item.window = None
             if item.group.deadline_s is not None:
-                self.due_tokens -= item.length
+                self.dues.remove(item.group.priority, item.group.deadline_s, item.length)
             if turns:
                 self.total_tokens -= item.length
                 if turns[0][2] is item:

@@ -59,7 +59,7 @@ class SimulatedDevice:
         self._shapes: list[tuple[int, int] | None] = [None] * profile.slots
         self._ended_s = [0.0] * profile.slots
         self._factors = _factors(profile, seed)
-        self._hand_s, self._drag = (host.hand_s, host.drag) if host and profile.cores else (0.0, 1.0)
+        self._hand_s, self._drag = (host.hand_s, host.drag) if host else (0.0, 1.0)
 
     def submit(self, batch: Batch, now: float) -> None:
         if self._free:

@@ -162,7 +162,9 @@ class Driver:
             home = cores if shares else home
             # By name: a device scatters alike whatever stands beside it, or fleets could not be compared.
             seed = [self._options.seed, 4, crc32(member.id.encode())] if self._options.scatter else None
-            self._devices[member.id] = SimulatedDevice(device, member.profile, cores, seed, self._host)
+            self._devices[member.id] = SimulatedDevice(
+                device, member.profile, cores, seed, self._host if shares else None
+            )
             self._cores.append(cores)
         if home is None:
             home = Cores(None, serials)
@@ -192,6 +194,7 @@ class Driver:
         limit_s = self._options.max_queue_s
         if limit_s and self.core.waits and self.core.backlog().predicted_s > limit_s:
             self._refused += 1
+            self._ask_again(now)
             return
         length = self._lengths[index]
         ids = self._texts.get(length)
@@ -226,6 +229,7 @@ class Driver:
             if not item.group.departed:
                 item.group.fail(DeadlineExceeded("its deadline passed"))
                 drop((item,))
+                self._ask_again(now)
 
     def _ended(self, cores: Cores, now: float) -> None:
         runs, jobs = cores.ended(now)
@@ -266,6 +270,10 @@ class Driver:
 
     def _finish(self, index: int, now: float) -> None:
         self._finished[index] = now
+        self._ask_again(now)
+
+    def _ask_again(self, now: float) -> None:
+        """A caller of a closed loop has his answer, whatever it was."""
         if self._callers and len(self._times) < len(self._lengths):
             self._times.append(now)
 

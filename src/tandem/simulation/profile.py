@@ -36,6 +36,8 @@ class HostProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         _not_negative(self)
+        if self.drag < 1:
+            raise ConfigError(f"a host's drag is 1 or more, got {self.drag}")
 
 
 class Shape(msgspec.Struct, frozen=True):

@@ -61,7 +61,12 @@ class Server:
         while True:
             message, fd = self._line.to_child()
             if isinstance(message, Job):
-                batch, rows = self._slab.unload(message, fd)
+                try:
+                    batch, rows = self._slab.unload(message, fd)
+                except (OSError, ValueError, MemoryError, TandemError) as error:
+                    # No memory to map it, say. The parent must hear of it, and this thread go on.
+                    self._refuse(message.number, f"its input can not be read: {error}")
+                    continue
                 self._answer(message.number, rows, self._runner.run(batch))
                 continue
             if isinstance(message, Stop):
@@ -69,6 +74,11 @@ class Server:
                 # It comes after the last job; the other threads wait for nothing any more.
                 self._line.hush()
             return
+
+    def _refuse(self, number: int, why: str) -> None:
+        now = SystemClock.now()
+        with suppress(OSError):
+            self._line.send(Ended(number, now, now, shortened(why)))
 
     def _answer(self, number: int, rows: NDArray[np.float32], done: Done) -> None:
         error = done.error
