@@ -8,7 +8,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tandem.caches import build_semantic
 from tandem.clock import SystemClock
+from tandem.config import Settings
 from tandem.engine import Engine
 from tandem.server import App, HttpServer, ServerOptions, listen
 from tandem.telemetry import Metrics
@@ -21,7 +23,8 @@ class Loopback:
         clock = SystemClock()
         self.metrics = Metrics()
         self.listener = listen("127.0.0.1", 0)
-        self.server = HttpServer(App(engine, options, self.metrics, clock), options, self.listener, clock)
+        app = App(engine, options, self.metrics, clock, build_semantic(Settings(), clock))
+        self.server = HttpServer(app, options, self.listener, clock)
         self.url = self.server.url
         self.started = threading.Event()
         self.thread = threading.Thread(target=self._run, name="tandem-server")

@@ -14,8 +14,10 @@ from tests.engines import write_word_model
 
 pytestmark = pytest.mark.live
 
+# A shell that runs the tests in the background has them ignore Ctrl-C, and their children inherit that.
 BEGIN = """
-import sys, threading
+import signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tandem import Embedder
 from tandem.config import Settings
 

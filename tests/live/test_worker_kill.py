@@ -50,6 +50,7 @@ from tandem.backends.fake import FakeBackend
 from tandem.clock import SystemClock
 from tandem.workers.process import ProcessWorker, WorkerSpec
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit another
 worker = ProcessWorker(WorkerSpec(device_id="cpu", build=FakeBackend), SystemClock())
 print(worker.pid, flush=True)
 """

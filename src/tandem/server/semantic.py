@@ -205,7 +205,9 @@ class SemanticRoutes:
 
     async def _vector(self, request: Request, text: str | None, given: list[float] | None) -> Vector:
         if given is not None:
-            return np.array(given, np.float32)
+            # Numbers beyond float32 become infinite, and are refused as such.
+            with np.errstate(over="ignore"):
+                return np.array(given, np.float32)
         if not text:
             raise InvalidInput("give a `text` to embed, or a `vector`", param="text")
         result = await self._gateway.embed(request, EmbedRequest(inputs=[text], normalize=True))
