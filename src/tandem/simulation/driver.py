@@ -214,12 +214,14 @@ class Driver:
             self._expire(now)
         for device, batch in self.core.batches(now):
             self._devices[device.id].submit(batch, now)
-        if len(self._devices) > 1 and self._timer_s == math.inf and self.core.waits:
-            self._look_again(now)
-
-    def _look_again(self, now: float) -> None:
-        if any(device.up and device.free_slots > 0 for device in self.core.devices):
-            self._timer_s = now + min(_LATEST_S, max(_SOONEST_S, look_again_s(self.core.devices, now)))
+        devices = self.core.devices
+        if (
+            len(devices) > 1
+            and self._timer_s == math.inf
+            and self.core.waits
+            and any(device.up and device.free_slots > 0 for device in devices)
+        ):
+            self._timer_s = now + min(_LATEST_S, max(_SOONEST_S, look_again_s(devices, now)))
 
     def _expire(self, now: float) -> None:
         """Callers whose deadline has passed leave, as the engine's timeout makes them."""
