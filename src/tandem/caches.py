@@ -103,7 +103,10 @@ def build_semantic(settings: Settings, clock: Clock) -> SharedSemantic | None:
     if settings.semantic_cache == "off":
         return None
     secret = read_secret(Path(secret_file)) if secret_file else b""
-    meeting = RedisMeeting(url, clock) if url else None
+    try:
+        meeting = RedisMeeting(url, clock) if url else None
+    except ConfigError as error:
+        raise ConfigError(f"semantic_cache_redis: {error}") from error
     folder = cache_dir(settings) / "semantic" if settings.semantic_cache == "disk" else None
     options = SemanticOptions(budget_bytes=settings.semantic_cache_bytes)
     service = SemanticService(options, lambda dims: best_index(IndexOptions(dims=dims)), clock, folder)

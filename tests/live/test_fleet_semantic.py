@@ -192,6 +192,27 @@ async def test_a_redis_that_is_killed_costs_misses(site: Site) -> None:
             pass
 
 
+async def test_a_redis_that_stands_still_costs_misses_and_holds_up_no_end(site: Site) -> None:
+    one, other = await site.join(), await site.join()
+    await one.store(words(1), 1)
+    async with asyncio.timeout(30):
+        while (await other.federation())["counters"].get("entries", 0) < 1:
+            await other.look(words(1), threshold=1.0)
+    site.redis.suspend()
+    for number in range(10, 20):
+        await one.store(words(number), number)
+        assert [hit["payload"] for hit in await one.look(words(number))] == [number]
+        await other.look(words(1))
+    async with asyncio.timeout(30):
+        while "no answer" not in (await other.federation())["state"]:
+            pass
+    site.servers.remove(one)
+    async with asyncio.timeout(30):
+        await one.close()
+    site.redis.resume()
+    await other.sees(words(1), 1)
+
+
 async def test_who_has_the_secret_believes_nobody_else(site: Site, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("nobody knows\n")
