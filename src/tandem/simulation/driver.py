@@ -214,14 +214,13 @@ class Driver:
             self._expire(now)
         for device, batch in self.core.batches(now):
             self._devices[device.id].submit(batch, now)
-        devices = self.core.devices
         if (
-            len(devices) > 1
+            len(self._devices) > 1
             and self._timer_s == math.inf
             and self.core.waits
-            and any(device.up and device.free_slots > 0 for device in devices)
+            and any(map(_idle, self.core.devices))
         ):
-            self._timer_s = now + min(_LATEST_S, max(_SOONEST_S, look_again_s(devices, now)))
+            self._timer_s = now + min(_LATEST_S, max(_SOONEST_S, look_again_s(self.core.devices, now)))
 
     def _expire(self, now: float) -> None:
         """Callers whose deadline has passed leave, as the engine's timeout makes them."""
@@ -300,3 +299,7 @@ def simulate(fleet: Sequence[Member], workload: Workload, options: Options) -> R
     """Run ``workload`` on ``fleet``. The same arguments give the same run, to the last bit."""
     longest = min(member.profile.max_width for member in fleet)
     return Driver(fleet, workload.clipped(longest), options).run()
+
+
+def _idle(device: Device) -> bool:
+    return device.up and device.free_slots > 0
