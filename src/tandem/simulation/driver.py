@@ -28,6 +28,7 @@ from tandem.simulation.cores import Cores, Serial
 from tandem.simulation.device import DeviceStats, SimulatedDevice
 from tandem.simulation.fleet import Member, build_devices
 from tandem.simulation.profile import HostProfile
+from tandem.simulation.ticket import Ticket
 from tandem.types import Output, Priority, TokenIds
 
 # As in scheduling/loop.py.
@@ -74,28 +75,6 @@ class Run(msgspec.Struct, frozen=True):
     stats: tuple[DeviceStats, ...]
     host_busy_s: float
     ended_s: float
-
-
-class Ticket:
-    """Stands in for a request's future: a million of asyncio's own would take most of the time."""
-
-    __slots__ = ("answered", "index", "is_done")
-
-    def __init__(self, index: int, answered: list[Ticket]) -> None:
-        self.index = index
-        self.answered = answered
-        self.is_done = False
-
-    def done(self) -> bool:
-        return self.is_done
-
-    def set_result(self, _: None) -> None:
-        self.is_done = True
-        self.answered.append(self)
-
-    def set_exception(self, _: BaseException) -> None:
-        """It stays unanswered, which the driver counts."""
-        self.is_done = True
 
 
 class Driver:
