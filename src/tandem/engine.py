@@ -7,6 +7,7 @@ leaves, whose texts are then dropped from the queue.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
@@ -179,6 +180,9 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length 1, C-contiguous; a row of zeros stays one. Each comes out the same to the last bit, in
     whatever company."""
     wide = rows.astype(np.float64)
+    if len(wide) == 1:
+        wide /= max(math.sqrt(np.vecdot(wide[0], wide[0])), 1e-12)
+        return wide.astype(np.float32)
     norms = np.sqrt(np.vecdot(wide, wide))
     wide /= np.maximum(norms, 1e-12)[:, None]
     return wide.astype(np.float32)

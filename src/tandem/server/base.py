@@ -19,6 +19,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
+COMPLETE = "tandem.complete"
+"""In a scope: the whole body is there. Other servers do not say so."""
 
 
 class Api(StrEnum):

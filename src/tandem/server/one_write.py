@@ -10,6 +10,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from tandem.server.base import COMPLETE
+
 
 class OneWriteTransport(asyncio.Transport):
     """Gathers what is written in one turn of the event loop and sends it at the end of the turn."""
@@ -100,6 +102,11 @@ class OneWriteProtocol(HttpToolsProtocol):
         self._awaited_bytes = 0
         if not self.transport.is_closing():
             super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        # So that nobody sets a timer for a body that is there: it costs as much as all else that reads one.
+        self.scope[COMPLETE] = True  # type: ignore[literal-required]
+        super().on_message_complete()
 
     def _count(self, size: int) -> None:
         self._head_bytes += size

@@ -151,9 +151,11 @@ class OpenAI:
         return Reply(_encode(self._model))
 
     async def _reply(self, result: EmbedResult, encode: RowEncoder, tokens: int) -> Reply:
-        data = await join(
+        pieces = (
             b'{"object":"embedding","index":%d,"embedding":%b}' % (index, encode(row))
             for index, row in enumerate(result.rows)
         )
+        # One row is no reply to give way in the midst of.
+        data = next(pieces) if len(result.rows) == 1 else await join(pieces)
         usage = b'%d,"total_tokens":%d}}' % (tokens, tokens)
         return Reply(b"".join((b'{"object":"list","data":[', data, self._between, usage)))

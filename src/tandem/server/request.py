@@ -9,7 +9,7 @@ from types import TracebackType
 import msgspec
 
 from tandem.errors import InvalidInput, Overloaded, PayloadTooLarge
-from tandem.server.base import JSON, Receive, Scope
+from tandem.server.base import COMPLETE, JSON, Receive, Scope
 from tandem.server.errors import ClientLeft, SlowClient, UnsupportedMedia
 
 # A request shorter than this ends before its client's departure could save any work, so nothing watches for it:
@@ -97,8 +97,11 @@ class Request:
         if announced is not None and announced.isdigit() and int(announced) > limits.body_bytes:
             raise _too_large(limits.body_bytes)
         try:
-            async with asyncio.timeout(limits.body_s):
+            if COMPLETE in self._scope:
                 body = await self._read(limits)
+            else:
+                async with asyncio.timeout(limits.body_s):
+                    body = await self._read(limits)
         except TimeoutError:
             raise SlowClient(f"the body did not arrive within {limits.body_s:g} s") from None
         return self._inflated(body, limits.body_bytes)
