@@ -355,5 +355,6 @@ def test_the_budget_is_what_is_held(options: L1Options) -> None:
     finally:
         tracemalloc.stop()
     assert len(cache) == cache.slots
-    assert 0.9 * options.budget_bytes < held <= options.budget_bytes
+    # All allocations of the process are traced, and threads that other tests have left make some of their own.
+    assert 0.9 * options.budget_bytes < held <= options.budget_bytes + (16 << 10)
     assert 0.95 * options.budget_bytes < cache.memory_bytes() <= options.budget_bytes
