@@ -192,7 +192,7 @@ class Errand:
                 chosen.append(index)
         looks = self._look_near([places[keys[index]][0] for index in chosen], pick(encoded, chosen))
         if self._request.cache is CacheMode.NEAR:
-            looks, chosen = self._serve_near(looks, chosen, keys)
+            looks, chosen = self._serve_near(looks, chosen, keys, mine)
         if chosen:
             await self._forward(pick(encoded, chosen), [mine[keys[index]] for index in chosen], looks)
         for flight, other in waits:
@@ -227,7 +227,7 @@ class Errand:
         return means.near.look_up(means.context(request), texts, encoded.ids)
 
     def _serve_near(
-        self, looks: list[tuple[Query, Look]], chosen: list[int], keys: list[Key]
+        self, looks: list[tuple[Query, Look]], chosen: list[int], keys: list[Key], mine: dict[Key, Flight]
     ) -> tuple[list[tuple[Query, Look]], list[int]]:
         """Answer what may be answered; what is left to compute is returned."""
         left_looks, left = [], []
@@ -241,6 +241,8 @@ class Errand:
             # Its own length counts, not the anchor's.
             self._near[keys[index]] = Entry(entry.row, len(query.ids), entry.tier)
             self._sources[keys[index]] = Source.NEAR
+            # Given up at once: whoever joined it, a double in this very list too, waits for the model's own row.
+            self._means.flights.land(mine[keys[index]], None)
             known = self.answer.similarity
             self.answer.similarity = similarity if known is None else min(known, similarity)
         return (left_looks, left) if looks else (looks, chosen)

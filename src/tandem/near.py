@@ -3,6 +3,7 @@ asks for that, and learned from whatever is computed."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,12 +17,15 @@ from tandem.caching.near_duplicate import Look, NearDuplicateTier, NearOptions, 
 from tandem.caching.signatures import Signer
 from tandem.types import Source, TokenIds
 
+log = logging.getLogger("tandem.caching")
+
 
 class NearDuplicates:
     """The tier over the rows that an exact cache holds in memory. Of one event loop."""
 
     def __init__(self, options: NearOptions, signer: Signer, cache: ExactCache) -> None:
         self._cache = cache
+        self.faults = 0
         self._index = near_index(signer.dims, background=True)
         self.tier = NearDuplicateTier(options, signer, self._index, self._row)
 
@@ -48,8 +52,12 @@ class NearDuplicates:
         return entry, look.serve.similarity
 
     def learn(self, query: Query, look: Look, key: Key, row: NDArray[np.float32]) -> None:
-        """The model's own row of a text that was looked up."""
-        self.tier.learn(query, look, key, row)
+        """The model's own row of a text that was looked up. What goes wrong costs the tier an anchor, nobody a row."""
+        try:
+            self.tier.learn(query, look, key, row)
+        except (ValueError, KeyError, RuntimeError, MemoryError, np.linalg.LinAlgError):
+            self.faults += 1
+            log.exception("a text could not be kept among the near-duplicates")
 
     def close(self) -> None:
         """End the thread that looks after the index. Idempotent."""

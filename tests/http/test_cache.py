@@ -154,6 +154,33 @@ async def test_what_one_tenant_stored_no_other_finds_or_deletes(start: Callable[
     assert (await server.ask("GET", "/v1/cache/stats", None, "b")).json()["namespaces"] == {}
 
 
+async def test_rows_may_be_shared_where_payloads_never_are(start: Callable[..., Any]) -> None:
+    server = await start(api_keys=("a", "b"), cache_tenants="shared")
+    await server.ask("POST", "/v1/semantic-cache/store", {"text": TEXT, "payload": "secret"}, "a")
+    assert (await server.embed(TEXT, key="b")).headers["x-tandem-cache"] == "l1"
+    assert (await server.ask("POST", "/v1/semantic-cache/lookup", {"text": TEXT}, "b")).json()["hits"] == []
+    assert (await server.ask("DELETE", "/v1/semantic-cache/default", None, "b")).json() == {"deleted": 0}
+
+
+async def test_a_payload_that_is_no_text_is_refused(server: Cached) -> None:
+    body = b'{"text": "w1", "payload": "\xff"}'
+    headers = {"content-type": "application/json"}
+    reply = await server.client.post("/v1/semantic-cache/store", content=body, headers=headers)
+    assert reply.status_code == 400
+    assert "UTF-8" in reply.text
+    named = await server.ask("POST", "/v1/semantic-cache/store", {"text": TEXT, "payload": 1, "namespace": "lookup"})
+    assert named.status_code == 400
+
+
+async def test_a_reply_is_bounded(server: Cached) -> None:
+    for number in range(12):
+        payload = {"text": f"{TEXT} w{number}", "payload": "x" * 900_000, "id": str(number)}
+        assert (await server.ask("POST", "/v1/semantic-cache/store", payload)).status_code == 200
+    found = await server.ask("POST", "/v1/semantic-cache/lookup", {"text": TEXT, "threshold": -1, "k": 12})
+    assert 0 < len(found.json()["hits"]) < 12
+    assert len(found.content) < 9 << 20
+
+
 async def test_entries_and_namespaces_are_deleted(server: Cached) -> None:
     for name in ("x", "y"):
         await server.ask("POST", "/v1/semantic-cache/store", {"text": TEXT, "payload": name, "id": name})

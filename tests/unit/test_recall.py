@@ -362,6 +362,35 @@ async def test_a_near_duplicate_answers_who_asks_for_one_and_nobody_else(engine:
     assert sources(await engine.embed(asking(words(1, 2, 3), cache=CacheMode.NEAR))) == [L1]
 
 
+async def test_doubles_by_tokens_get_near_duplicates_and_no_flight_waits_for_itself(engine: Engine) -> None:
+    await engine.embed(asking(words(1, 2)))
+    assert engine.recall is not None
+    engine.recall.near = Near(engine, words(1, 2))  # type: ignore[assignment]
+    doubles = asking(words(3, 4), "  " + words(3, 4), words(3, 4), cache=CacheMode.NEAR)
+    async with asyncio.timeout(10):
+        assert sources(await engine.embed(doubles)) == [Source.NEAR] * 3
+    assert len(engine.recall.flights) == 0
+
+
+async def test_a_bug_in_what_hears_of_rows_costs_its_batch_alone(engine: Engine, device: Device) -> None:
+    assert engine.recall is not None
+    near = Near(engine, words(1, 2))
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    near.learn = broken  # type: ignore[method-assign, assignment]
+    engine.recall.near = near  # type: ignore[assignment]
+    unheard: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    async with asyncio.timeout(10):
+        with pytest.raises(BackendFailed, match="a bug"):
+            await engine.embed(asking(words(1, 2, 3)))
+        engine.recall.near = None
+        await engine.embed(asking(words(4)))
+    assert len(unheard) == 1
+
+
 async def test_who_joined_the_flight_of_a_near_duplicate_gets_his_own_row(engine: Engine, device: Device) -> None:
     await engine.embed(asking(words(1, 2)))
     assert engine.recall is not None

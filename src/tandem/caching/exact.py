@@ -14,10 +14,14 @@ from tandem.caching.base import Entry, EntryStore, Key
 from tandem.caching.l1 import L1Cache
 from tandem.caching.tally import Tally
 from tandem.clock import Clock
+from tandem.errors import DeadlineExceeded
 from tandem.types import Source
 
 # Rows kept in one turn of the event loop: about 2 ms.
 _AT_ONCE = 256
+_MOST_TOKENS = 2**31 - 1
+# How long clearing the second level may take, which is looked through whole.
+_CLEAR_S = 30.0
 
 
 class ExactCache:
@@ -55,6 +59,8 @@ class ExactCache:
             return [None] * len(keys)
         with self.tally.timed(Source.L2):
             found = await self.store.get(keys)
+        # No text has so many tokens; a forged row may say so, and memory counts them in 31 bits.
+        found = [None if entry is not None and entry.tokens > _MOST_TOKENS else entry for entry in found]
         there = [(key, entry) for key, entry in zip(keys, found, strict=True) if entry is not None]
         if there:
             self.l1.put([key for key, _ in there], [entry for _, entry in there], tenant)
@@ -71,7 +77,12 @@ class ExactCache:
         self.l1.clear()
         self.aliases.clear()
         if self.store is not None:
-            await self.store.clear()
+            try:
+                async with asyncio.timeout(_CLEAR_S):
+                    await self.store.clear()
+            except TimeoutError:
+                words = f"memory is cleared; the second level was not done with it in {_CLEAR_S:g} s"
+                raise DeadlineExceeded(words) from None
 
     async def close(self) -> None:
         """Let what is being written end. Idempotent."""

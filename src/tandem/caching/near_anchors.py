@@ -72,14 +72,15 @@ class Anchors:
         self.remove(anchor.key)
         while len(self._anchors) >= self._capacity:
             self._remove(self._first())
-        self._anchors[self._next] = anchor
-        self._ids[anchor.key] = self._next
-        self._bytes += anchor.memory_bytes()
+        number, self._next = self._next, self._next + 1
+        # The index first: it may refuse, and then there must be no trace of it.
         if signature is None:
-            self._waiting.append(self._next)
+            self._waiting.append(number)
         else:
-            self._index.add(np.array([self._next], np.int64), signature[None, :])
-        self._next += 1
+            self._index.add(np.array([number], np.int64), signature[None, :])
+        self._anchors[number] = anchor
+        self._ids[anchor.key] = number
+        self._bytes += anchor.memory_bytes()
 
     def remove(self, key: Key) -> bool:
         """Whether it was there."""

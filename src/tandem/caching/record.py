@@ -115,8 +115,13 @@ class Records:
         found: list[Entry | None] = [None] * len(keys)
         if heads:
             rows = self._rows(bodies)
-            for row, (index, tier, tokens) in zip(rows, heads, strict=True):
-                found[index] = Entry(row=row, tokens=tokens, tier=tier)
+            finite = np.logical_and.reduce(np.isfinite(rows), axis=1).tolist()
+            for row, whole, (index, tier, tokens) in zip(rows, finite, heads, strict=True):
+                # The hash is no signature: who may write to the store can make one that fits anything.
+                if whole:
+                    found[index] = Entry(row=row, tokens=tokens, tier=tier)
+                else:
+                    faults.append(Fault.DAMAGE)
         return found, faults
 
     def _record(self, key: Key, entry: Entry, body: bytes) -> bytes:

@@ -164,19 +164,26 @@ class SchedulerLoop:
             # Not at once: what was in the way may still be.
             asyncio.get_running_loop().call_later(_REFUSED_S, self._pump)
             return
-        if done.lost:
-            self.core.lost(seat.device, batch, error)
-        else:
-            self.ward.heard(seat, len(batch.items), done)
-            if done.rows is None:
-                self.core.failed(seat.device, batch, error)
-            else:
-                _settle(batch, arrays, done)
         try:
-            if not done.lost:
-                self.core.finish(seat.device, batch, done.outcome)
+            if done.lost:
+                self.core.lost(seat.device, batch, error)
+            else:
+                self.ward.heard(seat, len(batch.items), done)
+                if done.rows is None:
+                    self.core.failed(seat.device, batch, error)
+                else:
+                    _settle(batch, arrays, done)
+        except BaseException as fault:
+            # What is told of rows had a bug. Nothing else would wake those who wait.
+            for item in batch.items:
+                item.group.fail(BackendFailed(f"a row could not be passed on: {fault!r}"))
+            raise
         finally:
-            self._pump()
+            try:
+                if not done.lost:
+                    self.core.finish(seat.device, batch, done.outcome)
+            finally:
+                self._pump()
         self._observer(done.outcome)
 
 

@@ -23,7 +23,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 
 from tandem.errors import ConfigError
 from tandem.semantic.compaction import copy
@@ -49,7 +49,9 @@ class Journal:
         self._max_labels = max_labels
         self._lock = Lock()
         self._fd = -1
-        self._copying = False
+        self._copying = self._abandoned = False
+        self._copied = Event()
+        self._copied.set()
         self.errors = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -127,6 +129,7 @@ class Journal:
             self._failed(error)
             return lambda: None
         self._copying = True
+        self._copied.clear()
 
         def run() -> None:
             try:
@@ -135,18 +138,21 @@ class Journal:
                 for path in sources[:-1]:
                     path.unlink(missing_ok=True)
                 with self._lock:
-                    if self._fd < 0:  # Given up meanwhile: then nothing may stay.
+                    if self._abandoned:  # Meanwhile: then nothing may stay.
                         sources[-1].unlink(missing_ok=True)
             except (OSError, Damaged) as error:
                 self._failed(error)
             finally:
                 self._copying = False
+                self._copied.set()
 
         return run
 
     def close(self) -> None:
         """Settle, and let go of the folder. Idempotent."""
         self.sync()
+        # Who opens the folder next must not see files come and go.
+        self._copied.wait()
         with self._lock:
             if self._fd >= 0:
                 os.close(self._fd)
@@ -186,7 +192,7 @@ class Journal:
         log.error("the semantic cache in %s is no longer kept on disk, as a change could not be written", self._folder)
         with self._lock:
             os.close(self._fd)
-            self._fd = -1
+            self._fd, self._abandoned = -1, True
         for path in files_of(self._folder):
             with contextlib.suppress(OSError):  # The folder is gone, or the disk is: then so is the file.
                 path.unlink()

@@ -58,7 +58,6 @@ class App:
         self._clock = clock
         self.readiness = Readiness(service, clock, options.readiness_interval_s)
         self._keys = ApiKeys(options.api_keys)
-        self._isolated = options.cache_tenants == "key"
         self._cors = Cors(options.cors_origins)
         self._access = AccessLog(clock) if options.access_log else None
         gateway = Gateway(service, options, self.readiness, metrics, clock)
@@ -153,8 +152,7 @@ class App:
 
     def _admit(self, request: Request, route: Route) -> None:
         if self._keys and not route.open:
-            tenant = self._keys.check(request.headers)
-            request.tenant = tenant if self._isolated else ""
+            request.tenant = self._keys.check(request.headers)
         if self._draining and not route.always:
             raise Draining("the server is shutting down")
 

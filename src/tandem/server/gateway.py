@@ -70,7 +70,7 @@ class Gateway:
     async def embed(self, request: Request, wanted: EmbedRequest) -> EmbedResult:
         """Ask the engine. Raises its errors, NotReady while it starts, and ClientLeft when no one waits any more."""
         self._readiness.require_started()
-        if request.tenant:
+        if request.tenant and self.options.cache_tenants == "key":
             wanted = msgspec.structs.replace(wanted, tenant=request.tenant)
         # What memory has is there in microseconds: nothing to watch over, and no device whose health it shows.
         answer = self.service.ask(wanted)

@@ -16,6 +16,7 @@ from tandem.errors import InvalidInput
 from tandem.fleet_semantic import SharedSemantic
 from tandem.semantic.base import Hit, Item, Lookup, Namespace, Vector
 from tandem.server.base import Api, Reply
+from tandem.server.errors import NotJson
 from tandem.server.gateway import Gateway
 from tandem.server.request import Request
 from tandem.server.routing import Handler, Route
@@ -23,6 +24,9 @@ from tandem.types import EmbedRequest
 from tandem.verification import Promise
 
 PATH = "/v1/semantic-cache"
+# They are routes, so nothing could delete a namespace of that name.
+_TAKEN = frozenset({"store", "lookup", "feedback"})
+_REPLY_BYTES = 8 << 20
 
 Name = Annotated[str, Meta(min_length=1, max_length=200, description="Entries of one namespace never meet another's.")]
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -109,6 +113,9 @@ class SemanticDelete(msgspec.Struct, kw_only=True):
 
     ids: list[str] | None = None
     model: Made = None
+    fingerprint: Annotated[str | None, Meta(description="Of a model that was served before, as the stats show it.")] = (
+        None
+    )
 
 
 class SemanticDeleted(msgspec.Struct):
@@ -165,8 +172,16 @@ class SemanticRoutes:
     async def store(self, request: Request) -> Reply:
         """Raises InvalidInput, PayloadTooLarge, and what embedding raises."""
         body = await self._gateway.read(request, _store)
+        if body.namespace in _TAKEN:
+            raise InvalidInput(f"a namespace can not be called {body.namespace!r}", param="namespace")
+        payload = bytes(body.payload)
+        try:
+            # A part that is taken raw is not looked at, and would spoil every reply that it is in.
+            payload.decode()
+        except UnicodeDecodeError as error:
+            raise NotJson(f"the payload is not valid UTF-8: byte {payload[error.start]:#04x} is out of place") from None
         vector = await self._vector(request, body.text, body.vector)
-        item = Item(vector=vector, payload=bytes(body.payload), text=body.text, ttl_s=body.ttl_s, id=body.id)
+        item = Item(vector=vector, payload=payload, text=body.text, ttl_s=body.ttl_s, id=body.id)
         return Reply(_encode(SemanticStored(self._shared.store(self._namespace(request, body), item))))
 
     async def lookup(self, request: Request) -> Reply:
@@ -192,7 +207,7 @@ class SemanticRoutes:
         """With no body, the whole namespace."""
         name = request.path.removeprefix(f"{PATH}/")
         body = await self._gateway.read_or(request, _delete, SemanticDelete())
-        namespace = Namespace(request.tenant, name, self._made(body.model))
+        namespace = Namespace(request.tenant, name, body.fingerprint or self._made(body.model))
         # Of vectors that a caller made we know no length.
         dims = self._gateway.service.model.dims if body.model is None else None
         return Reply(_encode(SemanticDeleted(self._shared.delete(namespace, body.ids, dims))))
@@ -210,13 +225,22 @@ class SemanticRoutes:
                 return np.array(given, np.float32)
         if not text:
             raise InvalidInput("give a `text` to embed, or a `vector`", param="text")
-        result = await self._gateway.embed(request, EmbedRequest(inputs=[text], normalize=True))
+        result = await self._gateway.embed(
+            request, EmbedRequest(inputs=[text], normalize=True, timeout_s=self._gateway.options.request_timeout_s)
+        )
         return np.asarray(result.rows[0], np.float32)
 
 
 def _shown(found: Lookup) -> SemanticFound:
     candidate = None if found.candidate is None else _hit(found.candidate)
-    return SemanticFound([_hit(hit) for hit in found.hits], found.threshold, found.lookup_id, found.audit, candidate)
+    shown: list[SemanticHit] = []
+    left = _REPLY_BYTES
+    for hit in found.hits:
+        left -= len(hit.payload)
+        if left < 0 and shown:
+            break  # the farther ones: a hundred payloads of a megabyte are no reply
+        shown.append(_hit(hit))
+    return SemanticFound(shown, found.threshold, found.lookup_id, found.audit, candidate)
 
 
 def _hit(hit: Hit) -> SemanticHit:

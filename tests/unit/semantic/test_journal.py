@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -184,6 +185,22 @@ def test_a_compaction_leaves_out_what_is_gone(tmp_path: Path) -> None:
     with opened(tmp_path, clock) as (store, _):
         assert payloads(store) == expected
         assert len(expected) == 10
+
+
+def test_a_close_waits_for_the_copy_and_keeps_it(tmp_path: Path) -> None:
+    clock = Calendar()
+    with opened(tmp_path, clock) as (store, journal):
+        for index in range(20):
+            store.store(HERE, item(index, b"%d" % index))
+        expected = payloads(store)
+        copying = Thread(target=journal.compaction(store.serials()))
+        closing = Thread(target=journal.close)
+        closing.start()
+        copying.start()
+        closing.join()
+        copying.join()
+    with opened(tmp_path, clock) as (store, _):
+        assert payloads(store) == expected
 
 
 def test_a_crash_after_the_copy_reads_the_copy_alone(tmp_path: Path) -> None:
