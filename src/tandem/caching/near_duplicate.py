@@ -172,6 +172,8 @@ class NearDuplicateTier:
             "threshold": -1.0 if report.learned.threshold is None else report.learned.threshold,
             "audited": report.audited,
             "audited_wrong": report.audited_wrong,
+            "audited_error": report.audited_wrong / report.audited if report.audited else 0.0,
+            "audited_error_bound": report.audited_bound,
             "alarms": report.alarms,
         }
         refused = {f"refused_{why}": count for why, count in sorted(self._refused.items())}

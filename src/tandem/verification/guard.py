@@ -10,6 +10,7 @@ import numpy as np
 
 from tandem.verification.alarm import Alarm
 from tandem.verification.base import GuardOptions, Learner, Promise, Report
+from tandem.verification.binomial import upper_bound
 from tandem.verification.learner import ThresholdLearner
 
 E = TypeVar("E")
@@ -19,12 +20,14 @@ log = logging.getLogger("tandem.verification")
 
 class GuardReport(msgspec.Struct, frozen=True):
     """``learned`` is the learner's; ``audited`` served answers were checked under the thresholds since the last alarm
-    and ``audited_wrong`` of them were wrong; ``evidence`` against the promise rings the alarm at 1 / false_alarm;
+    and ``audited_wrong`` of them were wrong, so that with the promise's confidence at most ``audited_bound`` of all are
+    (Clopper-Pearson; 1.0 where none was checked); ``evidence`` against the promise rings the alarm at 1 / false_alarm;
     ``alarms`` is how often it rang. ``words`` is for people."""
 
     learned: Report
     audited: int
     audited_wrong: int
+    audited_bound: float
     evidence: float
     alarms: int
     words: str
@@ -101,7 +104,8 @@ class Warden(Generic[E]):
             words += f"; the alarm rang {self._alarms} times"
         if len(alarm):
             words += f"; {alarm.wrong} of {len(alarm)} audited answers were wrong"
-        return GuardReport(learned, len(alarm), alarm.wrong, alarm.evidence, self._alarms, words)
+        bound = upper_bound(alarm.wrong, len(alarm), self.promise.confidence)
+        return GuardReport(learned, len(alarm), alarm.wrong, bound, alarm.evidence, self._alarms, words)
 
     def _new_alarm(self) -> Alarm:
         return Alarm(self.promise.max_error, self._options.false_alarm)

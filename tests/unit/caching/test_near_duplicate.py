@@ -203,6 +203,13 @@ def test_audits_are_computed_though_they_could_be_served() -> None:
     assert all(look.would_serve for look in looks)
     assert 60 <= sum(look.serve is None for look in looks) <= 140, "one in five"
     assert all(look.audit for look in looks if look.serve is None)
+    for look in looks:
+        if look.audit:
+            desk.tier.learn(query("a question?", row), look, b"its key", row)
+    statistics = desk.tier.statistics()
+    assert statistics["audited"] >= 60
+    assert statistics["audited_error"] == statistics["audited_wrong"] / statistics["audited"] < 0.05
+    assert statistics["audited_error"] < statistics["audited_error_bound"] < 0.1
 
 
 def test_the_static_key_is_learned_first_and_then_finds_what_came_before() -> None:

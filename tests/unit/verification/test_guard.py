@@ -7,6 +7,7 @@ import pytest
 
 from tandem.errors import ConfigError
 from tandem.verification import Alarm, Guard, GuardOptions, Promise
+from tandem.verification.binomial import upper_bound
 
 
 def trained(options: GuardOptions | None = None, n: int = 2_000) -> Guard:
@@ -64,6 +65,18 @@ def test_what_was_not_served_is_no_evidence_against_the_promise() -> None:
         guard.observe(0.1, right=False)
         guard.observe(0.8, right=False, served=False)
     assert guard.report().audited == before
+
+
+def test_the_audited_share_of_error_comes_with_its_exact_bound() -> None:
+    assert Guard(Promise(0.05)).report().audited_bound == 1.0
+    guard = trained()
+    before = guard.report()
+    for index in range(200):
+        guard.observe(0.9, right=index >= 2)
+    report = guard.report()
+    assert (report.audited - before.audited, report.audited_wrong - before.audited_wrong) == (200, 2)
+    assert report.audited_wrong / report.audited < report.audited_bound < 0.05
+    assert report.audited_bound == upper_bound(report.audited_wrong, report.audited, 0.95)
 
 
 def test_an_alarm_hears_a_change_after_a_long_time_of_peace() -> None:
