@@ -102,8 +102,9 @@ class Errand:
         # Rows that are near enough are this request's alone: whoever joined its flight did not ask for such.
         self._near: dict[Key, Entry] = {}
 
-    def start(self, keys: Sequence[Key]) -> None:
-        """Take what memory has; ``keys``: one for each place."""
+    def start(self, keys: Sequence[Key], encoded: Encoded | None = None) -> None:
+        """Take what memory has; ``keys``: one for each place. Ids have no key but that of all their tokens."""
+        self._encoded = encoded
         found = self._means.cache.now(keys)
         answer = self.answer
         if None not in found:
@@ -119,10 +120,9 @@ class Errand:
         """The rest, from wherever it is. ``check`` may refuse what has to be computed. Raises what the scheduler, the
         tokenizer and ``check`` raise."""
         means, request = self._means, self._request
-        if not self.is_text:
-            # Ids have no key but that of all their tokens.
-            self._encoded = await means.intake.encode(request)
-            self.start(means.keys.tokens(request.tenant, self._encoded.ids, self._encoded.skips))
+        if not self.is_text and self._encoded is None:
+            encoded = await means.intake.encode(request)
+            self.start(means.keys.tokens(request.tenant, encoded.ids, encoded.skips), encoded)
         places = self._places
         while places:
             places = await self._once(places, check)

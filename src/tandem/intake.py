@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import cast
@@ -17,6 +17,8 @@ from tandem.types import EmbedRequest, Tier, TokenIds
 
 # A text of this many characters tokenizes in the time that a hop to a thread and back takes, about 100 microseconds.
 _INLINE_CHARS = 600
+# So many ids are framed and hashed in under a millisecond, in Python: a thread would only hop and hold the GIL there.
+_INLINE_IDS = 8192
 # A text of this size may be one word of megabytes, which takes seconds whole: such texts wait for each other and not
 # everybody else for them.
 _HUGE_CHARS = 200_000
@@ -58,6 +60,19 @@ class Intake:
 
     async def encode(self, request: EmbedRequest) -> Encoded:
         """Token ids of the inputs; short ones here, long ones in a thread that the GIL does not hold."""
+        work, is_short = self._work(request)
+        if is_short:
+            return work()
+        lane = self._slow if max(map(len, request.inputs)) > _HUGE_CHARS else self._threads
+        return await asyncio.get_running_loop().run_in_executor(lane, work)
+
+    def encode_now(self, request: EmbedRequest) -> Encoded | None:
+        """The same at once; None for what takes long enough to hold up the event loop. Raises RequestError."""
+        work, is_short = self._work(request)
+        return work() if is_short else None
+
+    def _work(self, request: EmbedRequest) -> tuple[Callable[[], Encoded], bool]:
+        """What is to be done, and whether that is short."""
         self.check(request)
         inputs = request.inputs
         direction = request.truncation_direction
@@ -65,17 +80,14 @@ class Intake:
         if isinstance(inputs[0], str):
             texts = cast("Sequence[str]", inputs)
             check_strings(texts)
-            size = len(prompt) * len(texts) + sum(map(len, texts))
+            is_short = len(prompt) * len(texts) + sum(map(len, texts)) <= _INLINE_CHARS
             work = partial(self._tokenizer.encode, texts, prompt=prompt, truncate=truncate, direction=direction)
         else:
             rows = cast("Sequence[TokenIds]", inputs)
             _check_rows(rows)
-            size = sum(map(len, rows))
+            is_short = len(prompt) <= _INLINE_CHARS and sum(map(len, rows)) <= _INLINE_IDS
             work = partial(self._tokenizer.from_ids, rows, prompt=prompt, truncate=truncate, direction=direction)
-        if size <= _INLINE_CHARS:
-            return work()
-        lane = self._slow if max(map(len, inputs)) > _HUGE_CHARS else self._threads
-        return await asyncio.get_running_loop().run_in_executor(lane, work)
+        return work, is_short
 
     def check(self, request: EmbedRequest) -> None:
         """What is wrong whatever the inputs are. Raises InvalidInput."""

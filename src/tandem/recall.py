@@ -11,14 +11,17 @@ class Recall(Means):
     """One engine's way through its caches."""
 
     def begin(self, request: EmbedRequest) -> Errand:
-        """A request with what memory has of it, which may be all. Raises InvalidInput."""
+        """A request with what memory has of it, which may be all: then there is nothing to admit it to. Of very many
+        token ids memory is not asked here, as they would hold up the event loop. Raises RequestError."""
         errand = Errand(self, request)
+        begun_s = self.now()
         if errand.is_text:
-            begun_s = self.now()
             errand.start(self.text_keys(request))
-            if errand.is_done:
-                self.cache.tally.seconds[Source.L1].append(self.now() - begun_s)
-                self.count(errand.answer)
+        elif (encoded := self.intake.encode_now(request)) is not None:
+            errand.start(self.keys.tokens(request.tenant, encoded.ids, encoded.skips), encoded)
+        if errand.is_done:
+            self.cache.tally.seconds[Source.L1].append(self.now() - begun_s)
+            self.count(errand.answer)
         return errand
 
     def report(self) -> CacheReport:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tandem.admission import EngineOptions
 from tandem.caches import build_recall
 from tandem.caching.base import Entry, Key
 from tandem.caching.keys import Context
@@ -16,7 +17,7 @@ from tandem.caching.near_duplicate import Candidate, Look, Query
 from tandem.clock import SystemClock
 from tandem.config import Settings
 from tandem.engine import Engine
-from tandem.errors import BackendFailed, InvalidInput, TextTooLong
+from tandem.errors import BackendFailed, InvalidInput, Overloaded, TextTooLong
 from tandem.types import CacheMode, Direction, EmbedRequest, EmbedResult, Output, Priority, Source, TokenIds
 from tests.engines import Device, alone, asking, begin, make_engine, rows, words
 
@@ -53,8 +54,14 @@ class Shelf:
         return "ok"
 
 
-def cached_engine(device: Device, *, store: Shelf | None = None, cache_bytes: int = 1 << 20) -> Engine:
-    engine = make_engine(device)
+def cached_engine(
+    device: Device,
+    *,
+    store: Shelf | None = None,
+    cache_bytes: int = 1 << 20,
+    options: EngineOptions | None = None,
+) -> Engine:
+    engine = make_engine(device, options)
     settings = Settings(cache_bytes=cache_bytes)
     engine.recall = build_recall(settings, engine.model, engine.intake, engine.loop, SystemClock())
     assert engine.recall is not None
@@ -180,6 +187,36 @@ async def test_ids_and_their_text_share_a_row(engine: Engine, device: Device) ->
     alone_first = await engine.embed(EmbedRequest(inputs=[[7, 8, 9], [7, 8, 9]]))
     assert sources(alone_first) == [MISS, MISS]
     assert len(device.computed) == 2
+
+
+@pytest.mark.parametrize("by_ids", [False, True])
+async def test_a_full_server_refuses_nobody_what_memory_has(device: Device, by_ids: bool) -> None:
+    engine = cached_engine(device, options=EngineOptions(max_concurrent_requests=1))
+    await engine.embed(asking(words(1, 2), words(3)))
+    ids: list[TokenIds] = [row[1:-1] for row in device.computed]
+    wanted = EmbedRequest(inputs=ids) if by_ids else asking(words(1, 2), words(3))
+    device.door.clear()
+    blocking = await begin(engine, asking(words(4)))
+    assert known(engine, wanted)
+    assert sources(await engine.embed(wanted)) == [L1, L1]
+    with pytest.raises(Overloaded):
+        await engine.embed(EmbedRequest(inputs=[[7, 8, 9]]) if by_ids else asking(words(5)))
+    with pytest.raises(InvalidInput, match="input 1 is empty"):
+        await engine.embed(EmbedRequest(inputs=[ids[0], []]))
+    device.door.set()
+    await blocking
+    await engine.close()
+
+
+async def test_very_many_ids_are_framed_off_the_event_loop(engine: Engine, device: Device) -> None:
+    wanted = EmbedRequest(inputs=[[7 + i % 5 for i in range(200)] for _ in range(50)])
+    first = await engine.embed(wanted)
+    assert set(sources(first)) == {MISS}
+    assert not known(engine, wanted)
+    again = await engine.embed(wanted)
+    assert set(sources(again)) == {L1}
+    assert rows(first).tobytes() == rows(again).tobytes()
+    assert len(device.computed) == 1
 
 
 async def test_tokens_of_another_tenant_answer_nobody(engine: Engine, device: Device) -> None:
