@@ -45,10 +45,10 @@ class Recall(Means):
         )
 
     async def clear(self) -> None:
-        """Forget every row of this model, also where other servers share them."""
-        await self.cache.clear()
+        """Forget every row of this model, also where other servers share them. Raises as ``ExactCache.clear``."""
         if self.near is not None:
             self.near.tier.clear()
+        await self.cache.clear()
 
     async def close(self) -> None:
         """Let what is being written end. Idempotent."""

@@ -132,7 +132,7 @@ async def test_models_share_a_store_and_no_row(store: SecondLevel, make: Make) -
     assert not any(await other.get(known))
     await other.put(known[:5], entries(known[:5]))
     await other.flush()
-    await store.clear()
+    assert await store.clear() == ""
     assert not any(await store.get(known))
     assert right(known[:6], await other.get(known[:6])) == [True] * 5 + [False]
 
@@ -181,7 +181,7 @@ async def test_closed_it_is_a_miss_and_no_error(store: SecondLevel) -> None:
     assert await store.get(known) == [None, None]
     await store.put(known, entries(known))
     await store.flush()
-    await store.clear()
+    assert await store.clear() == "is closed"
     await store.close()
     assert store.state() == "closed"
     assert store.statistics()["dropped"] == 2

@@ -17,7 +17,7 @@ from tandem.caching.near_duplicate import Candidate, Look, Query
 from tandem.clock import SystemClock
 from tandem.config import Settings
 from tandem.engine import Engine
-from tandem.errors import BackendFailed, InvalidInput, Overloaded, TextTooLong
+from tandem.errors import BackendFailed, InvalidInput, Overloaded, ServiceError, TextTooLong
 from tandem.types import CacheMode, Direction, EmbedRequest, EmbedResult, Output, Priority, Source, TokenIds
 from tests.engines import Device, alone, asking, begin, make_engine, rows, words
 
@@ -33,6 +33,7 @@ class Shelf:
         self.held: dict[Key, Entry] = {}
         self.asked: list[Key] = []
         self.closed = 0
+        self.can_clear = True
 
     async def get(self, keys: Sequence[Key]) -> list[Entry | None]:
         self.asked += keys
@@ -41,8 +42,11 @@ class Shelf:
     async def put(self, keys: Sequence[Key], entries: Sequence[Entry]) -> None:
         self.held.update(zip(keys, entries, strict=True))
 
-    async def clear(self) -> None:
+    async def clear(self) -> str:
+        if not self.can_clear:
+            return "can not be reached"
         self.held.clear()
+        return ""
 
     async def close(self) -> None:
         self.closed += 1
@@ -325,9 +329,23 @@ async def test_what_was_cleared_is_computed_again(device: Device) -> None:
     await engine.embed(asking(words(1)))
     await settled(engine)
     assert engine.recall is not None
-    await engine.recall.cache.clear()
-    assert not shelf.held
-    assert sources(await engine.embed(asking(words(1)))) == [MISS]
+    await engine.embed(asking(words(2)))
+    await engine.recall.clear()
+    assert not shelf.held, "not even what was computed just now"
+    assert sources(await engine.embed(asking(words(1), words(2)))) == [MISS, MISS]
+    await engine.close()
+
+
+async def test_who_clears_hears_of_a_second_level_that_was_not(device: Device) -> None:
+    shelf = Shelf()
+    engine = cached_engine(device, store=shelf)
+    await engine.embed(asking(words(1)))
+    shelf.can_clear = False
+    assert engine.recall is not None
+    with pytest.raises(ServiceError, match="memory is cleared; the second level is not, as it can not be reached"):
+        await engine.recall.clear()
+    assert not len(engine.recall.cache.l1)
+    assert sources(await engine.embed(asking(words(1)))) == [L2]
     await engine.close()
 
 

@@ -40,8 +40,8 @@ class EntryStore(Protocol):
         """Keep them, if that is possible."""
         ...
 
-    async def clear(self) -> None:
-        """Forget the rows of this model."""
+    async def clear(self) -> str:
+        """Forget the rows of this model. Empty when that is done; else why it is not, to go on after "it"."""
         ...
 
     async def close(self) -> None:

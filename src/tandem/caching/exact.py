@@ -14,7 +14,7 @@ from tandem.caching.base import Entry, EntryStore, Key
 from tandem.caching.l1 import L1Cache
 from tandem.caching.tally import Tally
 from tandem.clock import Clock
-from tandem.errors import DeadlineExceeded
+from tandem.errors import DeadlineExceeded, ServiceError
 from tandem.types import Source
 
 # Rows kept in one turn of the event loop: about 2 ms.
@@ -73,25 +73,36 @@ class ExactCache:
         self._fresh.append((key, entry, tenant))
 
     async def clear(self) -> None:
-        """Forget all rows of this model, also where others share them."""
-        self.l1.clear()
-        self.aliases.clear()
-        if self.store is not None:
-            try:
+        """Forget all rows of this model, also where others share them. Raises DeadlineExceeded when the second level
+        takes too long, ServiceError when it can not do it; memory is cleared all the same."""
+        await self._settled()
+        why = ""
+        try:
+            if self.store is not None:
                 async with asyncio.timeout(_CLEAR_S):
-                    await self.store.clear()
-            except TimeoutError:
-                words = f"memory is cleared; the second level was not done with it in {_CLEAR_S:g} s"
-                raise DeadlineExceeded(words) from None
+                    why = await self.store.clear()
+        except TimeoutError:
+            words = f"memory is cleared; the second level was not done with it in {_CLEAR_S:g} s"
+            raise DeadlineExceeded(words) from None
+        finally:
+            # Afterwards: meanwhile rows of the second level may have come up again.
+            self.l1.clear()
+            self.aliases.clear()
+        if why:
+            raise ServiceError(f"memory is cleared; the second level is not, as it {why}")
 
     async def close(self) -> None:
         """Let what is being written end. Idempotent."""
+        await self._settled()
+        if self.store is not None:
+            await self.store.close()
+
+    async def _settled(self) -> None:
+        """Until what was computed is in memory, and handed to the second level."""
         while self._fresh:
             self._flush()
         if self._writing:
             await asyncio.wait(self._writing)
-        if self.store is not None:
-            await self.store.close()
 
     def _flush(self) -> None:
         fresh, self._fresh = self._fresh[:_AT_ONCE], self._fresh[_AT_ONCE:]

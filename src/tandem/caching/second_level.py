@@ -143,19 +143,20 @@ class SecondLevel:
         """Wait until nothing waits to be written."""
         await self._backlog.flushed()
 
-    async def clear(self) -> None:
+    async def clear(self) -> str:
         await self.flush()
-        if self._closed or self._rack.trouble():
-            log.warning("%s could not be cleared, as it %s", self._rack.subject, self._rack.trouble() or "is closed")
-            return
-        cursor = -1
+        why = "is closed" if self._closed else self._rack.trouble()
+        cursor = 0 if why else -1
         try:
             while cursor:
                 cursor, gone = await self._calls.within(self._write_s, self._rack.clear(max(cursor, 0)))
                 self._counts["cleared"] += gone
         except self._rack.faults as error:
             self._failed(error)
-            log.warning("%s could not be cleared, as it %s", self._rack.subject, self._words(error))
+            why = _late(self._write_s) if isinstance(error, TimeoutError) else self._rack.words(error)
+        if why:
+            log.warning("%s could not be cleared, as it %s", self._rack.subject, why)
+        return why
 
     async def close(self) -> None:
         if self._closed:

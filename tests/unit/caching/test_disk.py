@@ -228,7 +228,7 @@ async def test_a_folder_that_can_not_be_used_is_a_miss_for_ever(
         assert store.state().startswith("can not be used: ")
         known = await fill(store, 3)
         assert await store.get(known) == [None] * 3
-        await store.clear()
+        assert (await store.clear()).startswith("can not be used: ")
         counts = store.statistics()
         assert (counts["skipped"], counts["dropped"], counts["errors"]) == (3, 3, 0)
     assert caplog.text.count("can not be used: ") == 2, "at the start, and when it was to be cleared"
