@@ -9,68 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tandem.admission import EngineOptions
-from tandem.caches import build_recall
 from tandem.caching.base import Entry, Key
 from tandem.caching.keys import Context
 from tandem.caching.near_duplicate import Candidate, Look, Query
 from tandem.clock import SystemClock
 from tandem.config import Settings
 from tandem.engine import Engine
-from tandem.errors import BackendFailed, InvalidInput, Overloaded, ServiceError, TextTooLong
-from tandem.types import CacheMode, Direction, EmbedRequest, EmbedResult, Output, Priority, Source, TokenIds
-from tests.engines import Device, alone, asking, begin, make_engine, rows, words
+from tandem.errors import BackendFailed, InvalidInput, TextTooLong
+from tandem.types import CacheMode, Direction, EmbedRequest, Output, Priority, Source, TokenIds
+from tests.cached_engines import Shelf, cached_engine, known, sources
+from tests.engines import Device, alone, asking, begin, rows, words
 
 L1, L2, MISS = Source.L1, Source.L2, Source.MISS
-
-
-class Shelf:
-    """A second level in a dict."""
-
-    name = "shelf"
-
-    def __init__(self) -> None:
-        self.held: dict[Key, Entry] = {}
-        self.asked: list[Key] = []
-        self.closed = 0
-        self.can_clear = True
-
-    async def get(self, keys: Sequence[Key]) -> list[Entry | None]:
-        self.asked += keys
-        return [self.held.get(key) for key in keys]
-
-    async def put(self, keys: Sequence[Key], entries: Sequence[Entry]) -> None:
-        self.held.update(zip(keys, entries, strict=True))
-
-    async def clear(self) -> str:
-        if not self.can_clear:
-            return "can not be reached"
-        self.held.clear()
-        return ""
-
-    async def close(self) -> None:
-        self.closed += 1
-
-    def statistics(self) -> dict[str, float]:
-        return {}
-
-    def state(self) -> str:
-        return "ok"
-
-
-def cached_engine(
-    device: Device,
-    *,
-    store: Shelf | None = None,
-    cache_bytes: int = 1 << 20,
-    options: EngineOptions | None = None,
-) -> Engine:
-    engine = make_engine(device, options)
-    settings = Settings(cache_bytes=cache_bytes)
-    engine.recall = build_recall(settings, engine.model, engine.intake, engine.loop, SystemClock())
-    assert engine.recall is not None
-    engine.recall.cache.store = store
-    return engine
 
 
 @pytest.fixture
@@ -90,20 +40,6 @@ async def settled(engine: Engine) -> None:
     """Until what was computed is kept."""
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-
-
-def known(engine: Engine, request: EmbedRequest) -> bool:
-    """Whether memory has all of it."""
-    answer = engine.ask(request)
-    if isinstance(answer, EmbedResult):
-        return True
-    answer.close()
-    return False
-
-
-def sources(result: EmbedResult) -> list[Source]:
-    assert result.sources is not None
-    return result.sources
 
 
 async def test_a_text_is_computed_once_and_comes_back_bit_for_bit(engine: Engine, device: Device) -> None:
@@ -191,36 +127,6 @@ async def test_ids_and_their_text_share_a_row(engine: Engine, device: Device) ->
     alone_first = await engine.embed(EmbedRequest(inputs=[[7, 8, 9], [7, 8, 9]]))
     assert sources(alone_first) == [MISS, MISS]
     assert len(device.computed) == 2
-
-
-@pytest.mark.parametrize("by_ids", [False, True])
-async def test_a_full_server_refuses_nobody_what_memory_has(device: Device, by_ids: bool) -> None:
-    engine = cached_engine(device, options=EngineOptions(max_concurrent_requests=1))
-    await engine.embed(asking(words(1, 2), words(3)))
-    ids: list[TokenIds] = [row[1:-1] for row in device.computed]
-    wanted = EmbedRequest(inputs=ids) if by_ids else asking(words(1, 2), words(3))
-    device.door.clear()
-    blocking = await begin(engine, asking(words(4)))
-    assert known(engine, wanted)
-    assert sources(await engine.embed(wanted)) == [L1, L1]
-    with pytest.raises(Overloaded):
-        await engine.embed(EmbedRequest(inputs=[[7, 8, 9]]) if by_ids else asking(words(5)))
-    with pytest.raises(InvalidInput, match="input 1 is empty"):
-        await engine.embed(EmbedRequest(inputs=[ids[0], []]))
-    device.door.set()
-    await blocking
-    await engine.close()
-
-
-async def test_very_many_ids_are_framed_off_the_event_loop(engine: Engine, device: Device) -> None:
-    wanted = EmbedRequest(inputs=[[7 + i % 5 for i in range(200)] for _ in range(50)])
-    first = await engine.embed(wanted)
-    assert set(sources(first)) == {MISS}
-    assert not known(engine, wanted)
-    again = await engine.embed(wanted)
-    assert set(sources(again)) == {L1}
-    assert rows(first).tobytes() == rows(again).tobytes()
-    assert len(device.computed) == 1
 
 
 async def test_tokens_of_another_tenant_answer_nobody(engine: Engine, device: Device) -> None:
@@ -321,32 +227,6 @@ async def test_the_second_level_fills_the_first(device: Device) -> None:
     assert rows(found)[2].tobytes() == rows(computed)[0].tobytes()
     assert sources(await second.embed(asking(words(1)))) == [L1]
     await second.close()
-
-
-async def test_what_was_cleared_is_computed_again(device: Device) -> None:
-    shelf = Shelf()
-    engine = cached_engine(device, store=shelf)
-    await engine.embed(asking(words(1)))
-    await settled(engine)
-    assert engine.recall is not None
-    await engine.embed(asking(words(2)))
-    await engine.recall.clear()
-    assert not shelf.held, "not even what was computed just now"
-    assert sources(await engine.embed(asking(words(1), words(2)))) == [MISS, MISS]
-    await engine.close()
-
-
-async def test_who_clears_hears_of_a_second_level_that_was_not(device: Device) -> None:
-    shelf = Shelf()
-    engine = cached_engine(device, store=shelf)
-    await engine.embed(asking(words(1)))
-    shelf.can_clear = False
-    assert engine.recall is not None
-    with pytest.raises(ServiceError, match="memory is cleared; the second level is not, as it can not be reached"):
-        await engine.recall.clear()
-    assert not len(engine.recall.cache.l1)
-    assert sources(await engine.embed(asking(words(1)))) == [L2]
-    await engine.close()
 
 
 async def test_shares_are_counted_by_texts_and_by_tokens(engine: Engine) -> None:
