@@ -27,6 +27,8 @@ _WEEK_S = 7 * 86_400.0
 # A key that says: all that was stored before this moment is gone. No entry's key begins so, but one in 2**64.
 _EMPTIED = blake2b(b"the namespace was emptied", digest_size=8).digest()
 _MICRO = 1e6
+GAUGES = frozenset({"entries", "waiting", "unshared"})
+SINGLE = frozenset({"newest_wall_s", "behind_s", "peers"})
 
 
 class SharingOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,8 +238,9 @@ class Member:
         return int(self.cache.statistics()["unshared"])
 
     def statistics(self) -> dict[str, float]:
-        """``FederatedCache.statistics``, but for what can not be added up over namespaces."""
-        return {name: count for name, count in self.cache.statistics().items() if name != "newest_wall_s"}
+        """``FederatedCache.statistics``: of these, ``GAUGES`` end with the namespace, and ``SINGLE`` can not be added
+        up over namespaces."""
+        return self.cache.statistics()
 
     def state(self) -> str:
         """``ok``, or in words what is wrong."""

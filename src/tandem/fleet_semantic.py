@@ -22,17 +22,22 @@ import msgspec
 import numpy as np
 
 from tandem.clock import Clock
-from tandem.fleet_copy import Meeting, Member, Note, SharingOptions, Value, read_note, read_value
+from tandem.fleet_copy import GAUGES, SINGLE, Meeting, Member, Note, SharingOptions, Value, read_note, read_value
 from tandem.semantic.base import Hit, Item, Lookup, Namespace, Vector
 from tandem.semantic.service import SemanticService
 
 
 class FederationReport(msgspec.Struct, frozen=True):
-    """``state``: ``ok``, or in words what is wrong. ``counters``: sums over the ``namespaces`` that are shared now."""
+    """``state``: ``ok``, or in words what is wrong. ``counters``: sums over all namespaces; ``entries``, ``waiting``
+    and ``unshared`` over the ``namespaces`` that are shared now. ``peers``: other instances that announced something in
+    one of them within the last ten minutes. ``behind_s``: how old news was when it was last read, where it was oldest.
+    """
 
     state: str
     namespaces: int
     counters: dict[str, float]
+    peers: int = 0
+    behind_s: float = 0.0
 
 
 class SharedSemantic:
@@ -109,11 +114,14 @@ class SharedSemantic:
         if self._meeting is None:
             return None
         sums = Counter({name: float(count) for name, count in self.counters.items()})
-        for member in self._members.values():
-            sums.update(member.statistics())
+        found = [member.statistics() for member in self._members.values()]
+        for counts in found:
+            sums.update({name: count for name, count in counts.items() if name not in SINGLE})
+        peers = int(max((counts["peers"] for counts in found), default=0))
+        behind_s = max((counts["behind_s"] for counts in found), default=0.0)
         states = [member.state() for member in self._members.values()]
         state = next((state for state in states if state != "ok"), "ok") if states else "no namespace was used yet"
-        return FederationReport(state, len(self._members), dict(sums))
+        return FederationReport(state, len(self._members), dict(sums), peers, behind_s)
 
     async def close(self) -> None:
         """Share what waits if that is quick, and settle what was written. Idempotent."""
@@ -183,7 +191,11 @@ class SharedSemantic:
         shares = Counter(namespace.tenant for namespace, _ in self._members)
         most = max(shares.values())
         place = next(place for place in self._members if shares[place[0].tenant] == most)
-        closing = asyncio.get_running_loop().create_task(self._members.pop(place).close())
+        member = self._members.pop(place)
+        # What was counted stays counted.
+        left = member.statistics().items()
+        self.counters.update({name: int(count) for name, count in left if name not in GAUGES | SINGLE})
+        closing = asyncio.get_running_loop().create_task(member.close())
         self.counters["parted"] += 1
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)

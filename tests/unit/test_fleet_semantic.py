@@ -251,6 +251,9 @@ async def test_a_value_that_is_not_the_notes_is_no_hit(fleet: Fleet) -> None:
     report = other.federation()
     assert report is not None
     assert report.counters["mismatched"] == 2
+    assert (report.peers, report.behind_s) == (1, 0.0)
+    fleet.clock.advance(600.0)
+    assert msgspec.structs.replace(report, peers=0) == other.federation()
 
 
 async def test_what_has_expired_is_no_hit_and_hides_nothing(fleet: Fleet) -> None:
@@ -326,6 +329,7 @@ async def test_so_many_namespaces_are_shared_and_no_tenant_costs_another_its_own
     report = one.federation()
     assert report is not None
     assert (report.namespaces, report.counters["parted"], report.counters["entries"]) == (3, 3, 1)
+    assert report.counters["misses"] == 5, "what was counted stays counted"
     other = fleet.join()
     await fleet.settled(first)
     assert len(await found(other, 1, first)) == 1

@@ -38,6 +38,8 @@ from tandem.errors import ConfigError
 
 log = logging.getLogger("tandem.caching")
 
+_RECENTLY_S = 600.0
+
 
 class FederationOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``queue_entries``: announcements that may wait to be sent. ``batch_entries``: how many are sent or read at once.
@@ -81,6 +83,7 @@ class Federation:
         self._reads = Breaker("Reading the federated cache", options.breaker)
         self._writes = Breaker("Writing to the federated cache", options.breaker)
         self._counters: Counter[str] = Counter()
+        self._behind_s = 0.0
         self._tasks: list[asyncio.Task[None]] = []
 
     def announce(self, added: Sequence[Addition] = (), removed: Sequence[Key] = ()) -> None:
@@ -130,15 +133,19 @@ class Federation:
 
     def statistics(self) -> dict[str, float]:
         """Counters and gauges by name. ``newest_wall_s``: when the newest announcement that was read was made, by the
-        calendar of who made it."""
+        calendar of who made it; ``behind_s``: how old it was then, by ours. ``peers``: other instances that announced
+        something within the last ten minutes."""
         parts = {"": self._counters, "outbox_": self._outbox.counters}
         parts |= {"read_": self._follower.counters, "snapshot_": self._snapshots.counters}
+        since_s = self._clock.wall() - _RECENTLY_S
         counters = {prefix + name: float(count) for prefix, part in parts.items() for name, count in part.items()}
         return counters | {
             "entries": float(len(self._replica)),
             "waiting": float(len(self._outbox)),
             "breaker_opened": float(self._reads.opened + self._writes.opened),
             "newest_wall_s": self._follower.newest_wall_s,
+            "behind_s": self._behind_s,
+            "peers": float(sum(wall_s >= since_s for wall_s in self._follower.heard.values())),
         }
 
     def state(self) -> str:
@@ -153,7 +160,11 @@ class Federation:
     async def _read(self) -> None:
         # A probe asks for what is there and waits for nothing.
         wait_s = self._options.wait_s if self._reads.closed else 0.0
+        heard = self._follower.counters["heard"]
         await self._follower.step(self._options.batch_entries, wait_s)
+        if self._follower.counters["heard"] != heard:
+            # A calendar that is ahead of ours is not news from the future.
+            self._behind_s = max(0.0, self._clock.wall() - self._follower.newest_wall_s)
 
     def _failed(self, error: OSError) -> None:
         self._counters["errors"] += 1

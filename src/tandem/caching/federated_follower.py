@@ -12,6 +12,9 @@ from tandem.caching.federated_replica import Replica, fold
 from tandem.caching.federated_snapshot import Snapshots
 from tandem.caching.federated_wire import START, Addition, Announcement, Fault, StreamId, Wire
 
+# An instance that is started anew is another one.
+_PEERS = 256
+
 
 class Follower:
     """Keeps a replica in step with the stream.
@@ -31,6 +34,8 @@ class Follower:
         """The last entry that was read."""
         self.newest_wall_s = 0.0
         """When the newest announcement was made, by the calendar of who made it."""
+        self.heard: dict[bytes, float] = {}
+        """The same of each instance that was heard of, the last one last."""
         self.caught_up = asyncio.Event()
         """Set once the end of the stream was reached for the first time."""
         self._board = board
@@ -108,6 +113,11 @@ class Follower:
 
     def _note(self, announced: Announcement, added: dict[Key, Addition], removed: dict[Key, None]) -> None:
         self.newest_wall_s = announced.wall_s
+        self.counters["heard"] += 1
+        self.heard.pop(announced.origin, None)
+        self.heard[announced.origin] = announced.wall_s
+        if len(self.heard) > _PEERS:
+            del self.heard[next(iter(self.heard))]
         what = announced.what
         if isinstance(what, Addition):
             removed.pop(what.key, None)
