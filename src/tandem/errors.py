@@ -8,7 +8,8 @@
     │   ├── TextTooLong             more tokens than the model takes, truncation off
     │   ├── PayloadTooLarge         body or list over its limit
     │   ├── UnknownModel            the request names a model that is not served
-    │   └── Unauthorized            no key, or a wrong one
+    │   ├── Unauthorized            no key, or a wrong one
+    │   └── Forbidden               a key that is known and may not do this
     ├── ServiceError                the service can not do it now
     │   ├── Overloaded              try again after ``retry_after_s``
     │   ├── Draining                the process is shutting down
@@ -22,10 +23,12 @@
     │   ├── ModelUnsupported        an architecture or module that Tandem does not build
     │   └── DownloadFailed          a source has it but the transfer failed
     ├── ConfigError                 a setting is unknown or out of range
-    ├── MemoryFault                 a block of memory was misused, or a pool's books disagree: a bug
-    └── JobError                    a bulk job can not go on (input unreadable, disk full)
+    ├── MemoryFault                 a block of memory was misused, or the books of a pool or a cache disagree: a bug
+    ├── SnapshotBroken              a saved vector index is damaged or another's (``vectors/base.py``); it starts empty
+    └── JobError                    a job or a command can not go on (input unreadable, disk full, server refuses)
 
-The HTTP server maps this tree to status codes in one table (``server/errors.py``), the command line to exit codes.
+What goes wrong in a cache is none of these: it is a miss and a counter. The HTTP server maps this tree to status codes
+in one table (``server/errors.py``), the command line to exit codes (``cli/main.py``).
 """
 
 from __future__ import annotations
@@ -86,6 +89,10 @@ class Unauthorized(RequestError):
     """An API key is required and was missing or wrong."""
 
 
+class Forbidden(RequestError):
+    """The API key is known, and what was asked is not for its holder."""
+
+
 class ServiceError(TandemError):
     """The service can not do it now. ``retry_after_s`` is a prediction in seconds, None when there is none."""
 
@@ -143,8 +150,9 @@ class ConfigError(TandemError):
 
 
 class MemoryFault(TandemError):
-    """A block was given back twice or to another pool, or a pool's books disagree. A bug, not a condition."""
+    """A block was given back twice or to another pool, or the books of a pool or a cache disagree. A bug, not a
+    condition."""
 
 
 class JobError(TandemError):
-    """A bulk job can not go on."""
+    """A bulk job, or a command that needs a server, can not go on."""

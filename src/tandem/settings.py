@@ -169,6 +169,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[str, ...], Meta(description="Keys that requests must carry, one of them; empty asks for none.")
     ] = ()
     api_key_file: Annotated[str, Meta(description="File with one key a line; empty for none.")] = ""
+    admin_key_file: Annotated[
+        str,
+        Meta(
+            description="File with keys, one a line, which alone may clear the caches; empty, one API key or none may, "
+            "and of several none may."
+        ),
+    ] = ""
     max_body_bytes: Annotated[int, Meta(gt=0, description="Largest request body, decompressed.")] = 16 << 20
     max_batch_items: Annotated[int, Meta(gt=0, description="Most texts in one request.")] = 2048
     request_timeout_s: Annotated[

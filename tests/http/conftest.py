@@ -29,6 +29,7 @@ MODEL = "all-MiniLM-L6-v2"
 OPTIONS = ServerOptions(
     served_model_names=(),
     api_keys=(),
+    admin_keys=(),
     max_body_bytes=1_000_000,
     max_batch_items=2048,
     max_concurrent_requests=512,

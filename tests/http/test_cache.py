@@ -25,13 +25,13 @@ TEXT = words(1, 2, 3)
 class Cached:
     """A started app over a real engine, a device that counts, and both caches."""
 
-    def __init__(self, **changes: object) -> None:
+    def __init__(self, settings: Settings, **changes: object) -> None:
         clock = SystemClock()
         self.device = Device()
         self.engine: Engine = make_engine(self.device, model=model_info(normalize=True))
-        self.engine.recall = build_recall(Settings(), self.engine.model, self.engine.intake, self.engine.loop, clock)
+        self.engine.recall = build_recall(settings, self.engine.model, self.engine.intake, self.engine.loop, clock)
         options: ServerOptions = msgspec.structs.replace(OPTIONS, **changes)
-        semantic = build_semantic(Settings(), clock)
+        semantic = build_semantic(settings, clock)
         self.app = App(self.engine, options, Metrics(), clock, semantic)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app=self.app), base_url="http://tandem.test")
 
@@ -50,8 +50,8 @@ class Cached:
 async def start() -> AsyncIterator[Callable[..., Any]]:
     made: list[Cached] = []
 
-    async def make(**changes: object) -> Cached:
-        server = Cached(**changes)
+    async def make(settings: Settings | None = None, **changes: object) -> Cached:
+        server = Cached(settings or Settings(), **changes)
         await server.app.start()
         made.append(server)
         return server
@@ -126,6 +126,46 @@ async def test_what_was_cleared_is_computed_again(server: Cached) -> None:
     await server.embed(TEXT)
     assert (await server.ask("POST", "/v1/cache/clear")).json() == {"cleared": "rows of acme/words"}
     assert (await server.embed(TEXT)).headers["x-tandem-cache"] == "miss"
+
+
+async def test_with_several_keys_only_an_admins_clears_what_all_share(start: Callable[..., Any]) -> None:
+    server = await start(api_keys=("a", "b"))
+    await server.embed(TEXT, key="a")
+    refused = await server.ask("POST", "/v1/cache/clear", None, "b")
+    assert refused.status_code == 403
+    assert refused.json()["error"]["code"] == "forbidden"
+    assert "admin_key_file" in refused.json()["error"]["message"]
+    assert (await server.embed(TEXT, key="a")).headers["x-tandem-cache"] == "l1"
+    assert (await server.ask("POST", "/v1/cache/clear", None, "unknown")).status_code == 401
+
+    kept = await start(api_keys=("a", "b", "root"), admin_keys=("root",))
+    await kept.embed(TEXT, key="a")
+    assert (await kept.ask("POST", "/v1/cache/clear", None, "a")).status_code == 403
+    assert (await kept.ask("POST", "/v1/cache/clear", None, "root")).status_code == 200
+    assert (await kept.embed(TEXT, key="a")).headers["x-tandem-cache"] == "miss"
+
+
+async def test_who_is_alone_clears_unless_there_are_keys_for_that(start: Callable[..., Any]) -> None:
+    alone = await start(api_keys=("a",))
+    assert (await alone.ask("POST", "/v1/cache/clear", None, "a")).status_code == 200
+    opened = await start(admin_keys=("root",))
+    await opened.embed(TEXT)
+    assert (await opened.ask("POST", "/v1/cache/clear")).status_code == 403
+    assert (await opened.ask("POST", "/v1/cache/clear", None, "root")).status_code == 200
+
+
+async def test_what_is_wrong_with_a_store_is_told_to_who_runs_it(start: Callable[..., Any]) -> None:
+    server = await start(
+        settings=Settings(cache_l2="redis://127.0.0.1:1/0"), api_keys=("a", "root"), admin_keys=("root",)
+    )
+    await server.embed(TEXT, key="a")
+    told = [(await server.ask("GET", "/v1/cache/stats", None, key)).json()["rows"]["state"] for key in ("a", "root")]
+    assert told[0] == "not ok"
+    assert "can not be reached" in told[1]
+    failed = await server.ask("POST", "/v1/cache/clear", None, "root")
+    assert failed.status_code == 503
+    assert "memory is cleared; the second level is not, as it can not be reached" in failed.json()["error"]["message"]
+    assert (await server.ask("GET", "/v1/cache/stats", None, "a")).json()["rows"]["memory"]["entries"] == 0
 
 
 async def test_a_payload_is_found_by_a_text_or_a_vector(server: Cached) -> None:

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import tandem
+from tandem import errors
 from tandem.errors import InvalidInput, RequestError, TextTooLong
 from tandem.models.tokenizer_checks import check_all_unicode, check_ids, check_strings
 
@@ -36,6 +41,20 @@ def test_the_checks_say_which_input_was_wrong(check: Callable[[], None]) -> None
         check()
     assert caught.value.index == 2
     assert str(caught.value.shifted(5)).startswith("input 7")
+
+
+def test_every_error_is_drawn_in_the_tree() -> None:
+    kinds, bases, drawn = {"TandemError"}, list[tuple[str, set[str]]](), errors.__doc__ or ""
+    for file in Path(tandem.__file__).parent.rglob("*.py"):
+        tree = ast.parse(file.read_text("utf-8"))
+        if file.parts[-2:] == ("server", "errors.py"):
+            drawn += ast.get_docstring(tree) or ""
+        classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+        bases += [(one.name, {getattr(base, "id", getattr(base, "attr", "")) for base in one.bases}) for one in classes]
+    while found := {name for name, parents in bases if parents & kinds} - kinds:
+        kinds |= found
+    assert len(kinds) > 30
+    assert {name for name in kinds if not re.search(rf"\b{name}\b", drawn)} == set()
 
 
 def test_a_wrong_prompt_is_no_inputs_fault() -> None:

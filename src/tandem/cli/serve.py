@@ -41,14 +41,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def server_options(settings: Settings, max_batch_tokens: int) -> ServerOptions:
-    """The settings as the server takes them. Raises ConfigError when the file of keys can not be read."""
+    """The settings as the server takes them. Raises ConfigError when a file of keys can not be read."""
     from tandem.server.auth import read_keys
     from tandem.server.options import ServerOptions
 
     keys = settings.api_keys + (read_keys(Path(settings.api_key_file)) if settings.api_key_file else ())
+    admins = read_keys(Path(settings.admin_key_file)) if settings.admin_key_file else ()
     return ServerOptions(
         served_model_names=settings.served_model_name,
-        api_keys=keys,
+        # Without keys the server is open, and a key for steering must not close it.
+        api_keys=(*keys, *admins) if keys else (),
+        admin_keys=admins,
         max_body_bytes=settings.max_body_bytes,
         max_batch_items=settings.max_batch_items,
         max_concurrent_requests=settings.max_concurrent_requests,

@@ -25,15 +25,26 @@ class ApiKeys:
     def check(self, headers: Mapping[bytes, bytes]) -> str:
         """Whose request it is: a name from which the key can not be told. Raises Unauthorized unless a header carries a
         known key: ``Authorization: Bearer`` or ``X-API-Key``."""
-        given = _bearer(headers.get(b"authorization", b"")) or headers.get(b"x-api-key", b"")
+        given = _given(headers)
         if not given:
             raise Unauthorized("an API key is required: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
         digest = sha256(given).digest()
-        # Every key is compared, and each in constant time: the time taken says nothing about which came close.
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        if not any(matches):
+        if not self._has(digest):
             raise Unauthorized("the API key is not known here")
         return digest.hex()[:_TENANT_DIGITS]
+
+    def knows(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether a header carries one of the keys, at a door that was passed."""
+        return self._has(sha256(_given(headers)).digest())
+
+    def _has(self, digest: bytes) -> bool:
+        # Every key is compared, and each in constant time: the time taken says nothing about which came close.
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        return any(matches)
+
+
+def _given(headers: Mapping[bytes, bytes]) -> bytes:
+    return _bearer(headers.get(b"authorization", b"")) or headers.get(b"x-api-key", b"")
 
 
 def _bearer(value: bytes) -> bytes:

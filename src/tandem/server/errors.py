@@ -117,6 +117,7 @@ CASES: dict[type[BaseException], _Case] = {
     errors.PayloadTooLarge: _Case(413, _BAD, "payload_too_large"),
     errors.UnknownModel: _Case(404, _BAD, "model_not_found"),
     errors.Unauthorized: _Case(401, _BAD, "invalid_api_key", tei_type="Unauthorized"),
+    errors.Forbidden: _Case(403, _BAD, "forbidden", tei_type="Unauthorized"),
     NotJson: _Case(400, _BAD, "invalid_json"),
     EmptyInput: _Case(400, _BAD, "empty_input", tei_type="Empty"),
     TooManyItems: _Case(400, _BAD, "too_many_items", tei=413),

@@ -8,7 +8,8 @@ import msgspec
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``served_model_names``: more names for the model; the first, if any, is the one replies carry.
 
-    ``api_keys`` empty means that no key is asked for. ``metrics_open``: /metrics answers without a key.
+    ``api_keys`` empty means that no key is asked for. ``admin_keys`` may also clear what all share; where there are API
+    keys they are among them, as the door knows no others. ``metrics_open``: /metrics answers without a key.
     ``cors_origins`` empty means no CORS headers at all; ``*`` means any origin. ``request_timeout_s`` is the deadline
     of a request that names none. ``max_batch_tokens``, ``max_concurrent_requests`` and ``auto_truncate`` are held by
     the engine and only reported here. ``cache_tenants``: "key", and cached rows of one key never answer another, or
@@ -17,6 +18,7 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     served_model_names: tuple[str, ...]
     api_keys: tuple[str, ...]
+    admin_keys: tuple[str, ...]
     max_body_bytes: int
     max_batch_items: int
     max_concurrent_requests: int

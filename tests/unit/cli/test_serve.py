@@ -59,6 +59,7 @@ def test_options_carry_the_settings_of_the_same_name() -> None:
     changed = Settings(max_body_bytes=5, max_batch_items=7, docs=False, served_model_name=("a",), api_keys=("k",))
     options = server_options(changed, 512)
     renamed = {"served_model_names", "max_batch_tokens", "request_timeout_s", "tls_cert_file", "tls_key_file"}
+    renamed |= {"admin_keys"}
     for field in msgspec.structs.fields(ServerOptions):
         if field.name not in renamed:
             assert getattr(options, field.name) == getattr(changed, field.name), field.name
@@ -72,3 +73,12 @@ def test_keys_of_the_file_join_those_of_the_settings(tmp_path: Path) -> None:
     assert options.api_keys == ("one", "two", "three")
     with pytest.raises(ConfigError, match="can not be read"):
         server_options(Settings(api_key_file=str(tmp_path / "none")), 512)
+
+
+def test_an_admins_key_opens_the_door_and_closes_none(tmp_path: Path) -> None:
+    (tmp_path / "admins").write_text("root
+", "utf-8")
+    options = server_options(Settings(api_keys=("one",), admin_key_file=str(tmp_path / "admins")), 512)
+    assert (options.api_keys, options.admin_keys) == (("one", "root"), ("root",))
+    opened = server_options(Settings(admin_key_file=str(tmp_path / "admins")), 512)
+    assert (opened.api_keys, opened.admin_keys) == ((), ("root",))
