@@ -76,8 +76,7 @@ def test_keys_of_the_file_join_those_of_the_settings(tmp_path: Path) -> None:
 
 
 def test_an_admins_key_opens_the_door_and_closes_none(tmp_path: Path) -> None:
-    (tmp_path / "admins").write_text("root
-", "utf-8")
+    (tmp_path / "admins").write_text("root\n", "utf-8")
     options = server_options(Settings(api_keys=("one",), admin_key_file=str(tmp_path / "admins")), 512)
     assert (options.api_keys, options.admin_keys) == (("one", "root"), ("root",))
     opened = server_options(Settings(admin_key_file=str(tmp_path / "admins")), 512)
