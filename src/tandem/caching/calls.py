@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar
 
 from tandem.clock import Clock
@@ -19,11 +19,11 @@ class Calls:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Future[Any]] = set()
 
-    async def within(self, seconds: float, call: Coroutine[Any, Any, T]) -> T:
+    async def within(self, seconds: float, call: Awaitable[T]) -> T:
         """What ``call`` returns. Raises what it raises, and TimeoutError."""
-        task = asyncio.get_running_loop().create_task(call)
+        task = asyncio.ensure_future(call)
         self._running.add(task)
         task.add_done_callback(self._ended)
         try:
@@ -40,7 +40,7 @@ class Calls:
         if self._running:
             await asyncio.wait(set(self._running), timeout=timeout_s)
 
-    def _ended(self, call: asyncio.Task[Any]) -> None:
+    def _ended(self, call: asyncio.Future[Any]) -> None:
         self._running.discard(call)
         if not call.cancelled():
             # Looked at here, as nobody waits any more for one that was too late.

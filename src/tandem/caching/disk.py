@@ -18,8 +18,9 @@ from tandem.caching.base import Entry, Key
 from tandem.caching.breaker import BreakerOptions
 from tandem.caching.disk_rows import DiskRows, DiskSize
 from tandem.caching.disk_shelf import give_back, take
+from tandem.caching.rack import Found, Kept, LevelOptions
 from tandem.caching.record import Records
-from tandem.caching.second_level import Found, Kept, LevelOptions, SecondLevel
+from tandem.caching.second_level import SecondLevel
 from tandem.clock import Clock
 from tandem.errors import ConfigError
 

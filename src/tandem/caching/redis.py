@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
 
 from tandem.caching.base import Entry, Key
 from tandem.caching.breaker import BreakerOptions
+from tandem.caching.rack import Found, Kept, LevelOptions
 from tandem.caching.record import Records
 from tandem.caching.redis_wire import Wire
-from tandem.caching.second_level import Found, Kept, LevelOptions, SecondLevel
+from tandem.caching.second_level import SecondLevel
 from tandem.clock import Clock
 from tandem.errors import ConfigError
 
@@ -60,8 +62,7 @@ class RedisRack:
             raise ConfigError("the jitter of the Redis cache's time to live is a share from 0 to below 1")
         if options.ttl_s is not None and options.ttl_s < 0.001:
             raise ConfigError("the Redis cache can not keep rows for less than a millisecond")
-        # One connection more each for a write, a probe and a scan.
-        self._wire = Wire(options.url, _READS + 3, max(options.timeout_s, 0.001))
+        self._wire = Wire(options.url)
         self.faults = self._wire.faults
         self.words = self._wire.words
         self._options = options
@@ -69,10 +70,8 @@ class RedisRack:
         self._prefix = _PREFIX + records.namespace
         self._chance = np.random.default_rng(options.seed)
 
-    async def read(self, keys: Sequence[Key]) -> Found:
-        stored = await self._wire.read([self._prefix + key for key in keys])
-        entries, faults = self._records.decode(keys, stored)
-        return Found(entries, [*faults])
+    def read(self, keys: Sequence[Key]) -> Awaitable[Found]:
+        return self._wire.read([self._prefix + key for key in keys], partial(self._found, keys))
 
     async def write(self, keys: Sequence[Key], entries: Sequence[Entry]) -> Kept:
         encoded = zip(keys, self._records.encode(keys, entries), strict=True)
@@ -94,6 +93,10 @@ class RedisRack:
 
     def statistics(self) -> dict[str, float]:
         return {}
+
+    def _found(self, keys: Sequence[Key], stored: Sequence[bytes | None]) -> Found:
+        entries, faults = self._records.decode(keys, stored)
+        return Found(entries, [*faults])
 
     def _ttls_ms(self, n: int) -> list[int | None]:
         if self._options.ttl_s is None:

@@ -15,16 +15,14 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
-
-import msgspec
 
 from tandem.caching.backlog import Backlog
 from tandem.caching.base import Entry, Key
-from tandem.caching.breaker import Breaker, BreakerOptions
+from tandem.caching.breaker import Breaker
 from tandem.caching.calls import Calls
 from tandem.caching.gather import Gather, GatherOptions
 from tandem.caching.pace import Pace
+from tandem.caching.rack import Found, LevelOptions, Rack
 from tandem.clock import Clock
 from tandem.errors import ConfigError
 
@@ -32,65 +30,6 @@ log = logging.getLogger("tandem.caching")
 
 # Nobody waits for a write.
 _WRITE_PATIENCE = 4
-
-
-class Found(msgspec.Struct, frozen=True):
-    """``entries``: one for each key; ``rejected``: a word for each that was there and is not right."""
-
-    entries: list[Entry | None]
-    rejected: list[str]
-
-
-class Kept(msgspec.Struct, frozen=True):
-    """How many rows were ``written`` and how many must not be (``unfit``); ``refused``: the store's words for each that
-    it would not take."""
-
-    written: int
-    unfit: int = 0
-    refused: list[str] = []
-
-
-class Rack(Protocol):
-    """Where the rows lie. Its calls raise nothing but ``faults``, and may take as long as they like."""
-
-    subject: str
-    """As in "the Redis cache"."""
-    faults: tuple[type[Exception], ...]
-
-    async def read(self, keys: Sequence[Key]) -> Found: ...
-
-    async def write(self, keys: Sequence[Key], entries: Sequence[Entry]) -> Kept: ...
-
-    async def clear(self, cursor: int) -> tuple[int, int]:
-        """Delete some rows of this model: from cursor 0 on; the next cursor, 0 at the end, and how many went."""
-        ...
-
-    async def ready(self) -> None:
-        """Returns when it can be used, or is known not to be usable."""
-        ...
-
-    async def close(self) -> None: ...
-
-    def words(self, error: Exception) -> str:
-        """What is wrong, to go on after "it"."""
-        ...
-
-    def trouble(self) -> str:
-        """Why it can not be used at present, "" when it can."""
-        ...
-
-    def statistics(self) -> dict[str, float]: ...
-
-
-class LevelOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """``timeout_s``: the deadline of a read. ``backlog_rows`` may wait to be written, in batches of ``batch_rows``.
-    ``calls``: reads at a time."""
-
-    timeout_s: float
-    backlog_rows: int = 8192
-    batch_rows: int = 64
-    calls: int = 2
-    breaker: BreakerOptions = BreakerOptions()
 
 
 class SecondLevel:
@@ -108,7 +47,8 @@ class SecondLevel:
         self._writing = Breaker(f"writing to {rack.subject}", options.breaker)
         # Not less, however quick it is as a rule: where cores are busy a healthy store hesitates too.
         self._pace = Pace(options.timeout_s / 3, options.timeout_s * 2 / 3)
-        self._gather = Gather(self._read, GatherOptions(calls=options.calls), self._pace, clock)
+        gathering = GatherOptions(calls=options.calls, timeout_s=options.timeout_s)
+        self._gather = Gather(rack.read, self._read, gathering, self._pace, clock)
         self._backlog = Backlog(self._write, options.backlog_rows, options.batch_rows)
         self._counts: Counter[str] = Counter()
         self._calls = Calls(clock)
@@ -176,7 +116,8 @@ class SecondLevel:
     def statistics(self) -> dict[str, float]:
         """Keys looked up: ``hits`` and ``misses``; of these misses, ``skipped`` were not asked for, ``late`` came too
         late, ``rejected`` were there but wrong (``rejected_*`` says in what). Rows to write: ``written``, ``refused``
-        by the store, ``unfit`` (not finite), ``dropped`` unwritten. ``errors`` of calls; ``breaker_opened`` so often.
+        by the store, ``unfit`` (not finite), ``dropped`` unwritten. ``errors`` of calls; ``breaker_opened`` so often,
+        ``breaker_open`` now, ``breaker_half_open`` while a probe is under way.
         """
         names = ("hits", "misses", "skipped", "rejected", "written", "refused", "unfit", "dropped", "errors")
         counts = {name: float(self._counts[name]) for name in names} | {k: float(v) for k, v in self._counts.items()}
@@ -185,6 +126,7 @@ class SecondLevel:
         counts["backlog_rows"] = float(len(self._backlog))
         counts["breaker_opened"] = float(self._breaker.opened)
         counts["breaker_open"] = float(not self._breaker.closed)
+        counts["breaker_half_open"] = float(self._breaker.is_half_open)
         return counts | self._rack.statistics()
 
     def state(self) -> str:
@@ -203,16 +145,19 @@ class SecondLevel:
             self._probing = asyncio.get_running_loop().create_task(self._probe())
         return self._breaker.closed
 
-    async def _read(self, keys: list[Key]) -> list[Entry | None]:
-        started_s = self._clock.now()
+    def _read(self, call: asyncio.Future[Found] | None, took_s: float) -> list[Entry | None]:
+        """A read has ended; None: it was too late."""
         try:
-            found = await self._calls.within(self._options.timeout_s, self._rack.read(keys))
+            if call is None:
+                raise TimeoutError
+            found = call.result()
         except self._rack.faults as error:
             self._failed(error)
-            return [None] * len(keys)
-        self._pace.took(self._clock.now() - started_s)
-        self._counts.update(f"rejected_{word}" for word in found.rejected)
-        self._counts["rejected"] += len(found.rejected)
+            return []
+        self._pace.took(took_s)
+        if found.rejected:
+            self._counts.update(f"rejected_{word}" for word in found.rejected)
+            self._counts["rejected"] += len(found.rejected)
         return found.entries
 
     async def _probe(self) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from tandem.caching.base import Entry, Key
 from tandem.caching.breaker import BreakerOptions
-from tandem.caching.second_level import Found, Kept, LevelOptions, SecondLevel
+from tandem.caching.rack import Found, Kept, LevelOptions
+from tandem.caching.second_level import SecondLevel
 from tandem.clock import SystemClock
 from tandem.errors import ConfigError
 from tests.entry_rows import entries, keys, right
