@@ -72,6 +72,11 @@ class Breaker:
         log.info("%s is back after %.3g s", self._subject, now - self._since_s)
         self.closed, self._since_s, self._probing = True, now, False
 
+    @property
+    def is_half_open(self) -> bool:
+        """It is open, and a probe is under way."""
+        return not self.closed and self._probing
+
     def give_up(self) -> None:
         """The probe was not made after all."""
         self._probing = False

@@ -133,3 +133,8 @@ class SemanticStatistics(msgspec.Struct, frozen=True):
     stored: int
     evicted: int
     expired: int
+    audited: int = 0
+    """Audits that feedback answered, under all promises."""
+    audited_wrong: int = 0
+    alarms: int = 0
+    """How often audits showed a promise to be broken."""

@@ -52,6 +52,7 @@ class SemanticCache:
         self._shelves = Shelves(options, make_index, self._epoch)
         self._serial = 0
         self._stored = self._lookups = self._lookup_hits = 0
+        self._audited = self._audited_wrong = self._alarms = 0
 
     def store(self, namespace: Namespace, item: Item) -> str:
         """Keep ``item``; returns its id. An id that is there is replaced.
@@ -134,6 +135,9 @@ class SemanticCache:
         space = self._shelves.find(namespace, self._clock.now())
         label = space.verdicts.answer(about, right) if space else None
         if label is not None:
+            self._audited += 1
+            self._audited_wrong += not label.right
+            self._alarms += label.rang
             self._recorder.append(Labelled(namespace, label), takes_back=label.rang)
             return True
         if space is None or space.by_id(about) is None:
@@ -203,6 +207,9 @@ class SemanticCache:
             stored=self._stored,
             evicted=self._shelves.evicted,
             expired=self._shelves.expired,
+            audited=self._audited,
+            audited_wrong=self._audited_wrong,
+            alarms=self._alarms,
         )
 
     def namespaces(self, tenant: str) -> dict[Namespace, NamespaceStatistics]:

@@ -69,7 +69,7 @@ class App:
         self._idle.set()
         self._draining = False
         self._watching: asyncio.Task[None] | None = None
-        metrics.read_caches = lambda: reading(service.recall.report() if service.recall else None)
+        metrics.read_caches = lambda: reading(service.recall.report() if service.recall else None, semantic)
         metrics.watch_inflight(lambda: self._inflight)
         metrics.watch_queue(lambda: service.backlog().queued_texts, lambda: service.backlog().queued_tokens)
 

@@ -46,7 +46,7 @@ class Cleared(msgspec.Struct):
     cleared: str
 
 
-_TOLD_TO_ALL = ("ok", "no namespace was used yet", "is being opened", "closed")
+_TOLD_TO_ALL = ("ok", "is being opened", "closed")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -102,4 +102,4 @@ def _plainly(state: str) -> str:
 
 
 def _whether_ok(state: str) -> str:
-    return state if state in _TOLD_TO_ALL else "not ok"
+    return state if state in _TOLD_TO_ALL or state.startswith("no namespace") else "not ok"

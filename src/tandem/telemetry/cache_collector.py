@@ -8,7 +8,7 @@ from typing import TypeAlias
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tandem.telemetry.instruments import Instrument, Kind
+from tandem.telemetry.base import Instrument, Kind
 
 Reading: TypeAlias = Mapping[str, Mapping[tuple[str, ...], float]]
 """By instrument's name, the value for each set of its labels."""

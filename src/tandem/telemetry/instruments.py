@@ -1,33 +1,14 @@
 """Every instrument of the service, in one table: name, kind, help, labels, buckets.
 
 Names follow the Prometheus conventions (https://prometheus.io/docs/practices/naming/): base units, ``_total`` on
-counters, no unit abbreviations. The table in ``docs/api.md`` is checked against this one.
+counters, no unit abbreviations. The table in ``docs/api.md`` is checked against this one. Those of the caches are in
+``cache_instruments.py``.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
-
-import msgspec
-
-
-class Kind(StrEnum):
-    """What Prometheus calls the type of a metric."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-class Instrument(msgspec.Struct, frozen=True):
-    """One row of the table. ``buckets`` are upper edges, ascending, without +Inf; histograms only."""
-
-    name: str
-    kind: Kind
-    help: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-
+from tandem.telemetry.base import Instrument, Kind
+from tandem.telemetry.cache_instruments import CACHE_INSTRUMENTS
 
 # 0.02, 0.1 and 0.2 s are the service's own objectives (p50, p95, p99): an objective that is a bucket's edge is a
 # counter that Prometheus reads exactly, and not an interpolation between two edges.
@@ -92,46 +73,6 @@ POOL_BYTES = Instrument(
 QUEUE_TEXTS = Instrument("tandem_queue_texts", Kind.GAUGE, "Texts that wait for a device.")
 QUEUE_TOKENS = Instrument("tandem_queue_tokens", Kind.GAUGE, "Tokens that wait for a device.")
 INFLIGHT_REQUESTS = Instrument("tandem_inflight_requests", Kind.GAUGE, "Requests accepted and not yet answered.")
-CACHE_TEXTS = Instrument(
-    "tandem_cache_texts_total",
-    Kind.COUNTER,
-    "Texts answered, by where their rows came from: l1, l2, near-duplicate or miss (the model).",
-    ("source",),
-)
-CACHE_TOKENS = Instrument(
-    "tandem_cache_tokens_total", Kind.COUNTER, "The same in tokens, which is what the model is spared.", ("source",)
-)
-CACHE_LOOKUP = Instrument(
-    "tandem_cache_lookup_p99_seconds", Kind.GAUGE, "99th percentile of the last 1,024 look-ups of a tier.", ("source",)
-)
-CACHE_JOINED = Instrument(
-    "tandem_cache_joined_total", Kind.COUNTER, "Texts that were being computed for somebody else when they came."
-)
-CACHE_BYTES = Instrument("tandem_cache_bytes", Kind.GAUGE, "Bytes that a level holds.", ("level",))
-CACHE_ENTRIES = Instrument("tandem_cache_entries", Kind.GAUGE, "Rows that a level holds.", ("level",))
-CACHE_EVICTIONS = Instrument("tandem_cache_evictions_total", Kind.COUNTER, "Rows that made room.", ("level",))
-CACHE_FAULTS = Instrument(
-    "tandem_cache_faults_total",
-    Kind.COUNTER,
-    "What a level did not give, each a miss, or keep: errors, late, skipped (breaker open), rejected (a wrong row), "
-    "dropped (not written).",
-    ("level", "kind"),
-)
-CACHE_UP = Instrument("tandem_cache_up", Kind.GAUGE, "1 while a level serves, else 0.", ("level",))
-
-CACHE_INSTRUMENTS = (
-    CACHE_TEXTS,
-    CACHE_TOKENS,
-    CACHE_LOOKUP,
-    CACHE_JOINED,
-    CACHE_BYTES,
-    CACHE_ENTRIES,
-    CACHE_EVICTIONS,
-    CACHE_FAULTS,
-    CACHE_UP,
-)
-"""Read at each scrape from counters that the caches keep themselves."""
-
 BUILD_INFO = Instrument(
     "tandem_build_info",
     Kind.GAUGE,

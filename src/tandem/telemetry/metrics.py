@@ -13,8 +13,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tandem.telemetry import instruments
+from tandem.telemetry.base import Instrument, Kind
 from tandem.telemetry.cache_collector import ReadAtScrape, Reading
-from tandem.telemetry.instruments import Instrument
+from tandem.telemetry.cache_instruments import CACHE_INSTRUMENTS
 from tandem.types import Outcome, StageTimes
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -53,11 +54,11 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         # Instruments are made in the order of the table, and shown in it.
-        plain = [row for row in instruments.INSTRUMENTS if row not in instruments.CACHE_INSTRUMENTS]
+        plain = [row for row in instruments.INSTRUMENTS if row not in CACHE_INSTRUMENTS]
         self._made = {row.name: _make(row, self._registry) for row in plain}
         self.read_caches: Callable[[], Reading] = dict
         """Called at each scrape for the caches' instruments."""
-        self._registry.register(ReadAtScrape(instruments.CACHE_INSTRUMENTS, lambda: self.read_caches()))
+        self._registry.register(ReadAtScrape(CACHE_INSTRUMENTS, lambda: self.read_caches()))
         ProcessCollector(registry=self._registry)
         stage = self._histogram(instruments.STAGE_DURATION)
         self._tokenize = stage.labels("tokenize")
@@ -153,9 +154,9 @@ class Metrics:
 
 def _make(row: Instrument, registry: CollectorRegistry) -> Collector:
     match row.kind:
-        case instruments.Kind.COUNTER:
+        case Kind.COUNTER:
             return Counter(row.name, row.help, row.labels, registry=registry)
-        case instruments.Kind.GAUGE:
+        case Kind.GAUGE:
             return Gauge(row.name, row.help, row.labels, registry=registry)
-        case instruments.Kind.HISTOGRAM:
+        case Kind.HISTOGRAM:
             return Histogram(row.name, row.help, row.labels, registry=registry, buckets=row.buckets)

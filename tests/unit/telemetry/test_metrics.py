@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tandem.telemetry import INSTRUMENTS, Kind, Metrics
+from tandem.telemetry.cache_instruments import CACHE_INSTRUMENTS
 from tandem.types import Outcome, StageTimes
 
 
@@ -31,6 +32,7 @@ def used() -> Metrics:
     metrics.watch_queue(lambda: 5.0, lambda: 50.0)
     metrics.watch_inflight(lambda: 2.0)
     metrics.describe("0.1.0", "a/model", "bf16", "cpu")
+    metrics.read_caches = lambda: {row.name: {("x",) * len(row.labels): 1.0} for row in CACHE_INSTRUMENTS}
     return metrics
 
 
@@ -101,6 +103,11 @@ def test_names_follow_the_conventions() -> None:
         assert bool(row.buckets) == (row.kind is Kind.HISTOGRAM), row.name
         assert list(row.buckets) == sorted(set(row.buckets)), row.name
         assert not set(row.labels) & {"le", "quantile", "job", "instance"}, row.name
+
+
+def test_no_label_is_what_callers_choose() -> None:
+    for row in CACHE_INSTRUMENTS:
+        assert not set(row.labels) & {"namespace", "tenant", "key", "model", "text"}, row.name
 
 
 def test_no_created_series() -> None:
