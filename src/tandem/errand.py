@@ -224,7 +224,7 @@ class Errand:
         if means.near is None:
             return []
         texts = [cast("str", request.inputs[place]) if self.is_text else None for place in where]
-        return means.near.look_up(means.context(request), texts, encoded.ids)
+        return means.near.look_up(means.context(request), texts, encoded.ids, wanted=request.cache is CacheMode.NEAR)
 
     def _serve_near(
         self, looks: list[tuple[Query, Look]], chosen: list[int], keys: list[Key], mine: dict[Key, Flight]

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from tandem.caching.base import Entry, Key
 from tandem.caching.exact import ExactCache
 from tandem.caching.keys import Context
-from tandem.caching.near_anchors import near_index
-from tandem.caching.near_duplicate import Look, NearDuplicateTier, NearOptions, Query
+from tandem.caching.near_duplicate import NOT_LOOKED, Look, NearDuplicateTier, NearOptions, Query
 from tandem.caching.signatures import Signer
 from tandem.types import Source, TokenIds
 
@@ -21,25 +20,24 @@ log = logging.getLogger("tandem.caching")
 
 
 class NearDuplicates:
-    """The tier over the rows that an exact cache holds in memory. Of one event loop."""
+    """The tier over the rows that an exact cache holds in memory. Of one event loop, and off it nothing runs."""
 
     def __init__(self, options: NearOptions, signer: Signer, cache: ExactCache) -> None:
         self._cache = cache
         self.faults = 0
-        self._index = near_index(signer.dims, background=True)
-        self.tier = NearDuplicateTier(options, signer, self._index, self._row)
+        self.tier = NearDuplicateTier(options, signer, self._row)
 
     def look_up(
-        self, context: Context, texts: Sequence[str | None], ids: Sequence[TokenIds]
+        self, context: Context, texts: Sequence[str | None], ids: Sequence[TokenIds], *, wanted: bool
     ) -> list[tuple[Query, Look]]:
-        """One look-up a text; None is one of which only the ids are known."""
+        """One look-up a text; None is one of which only the ids are known. Where near-duplicates are not ``wanted``
+        nothing is looked for, and the texts only become anchors once they are computed."""
         space = "\0".join((context.tenant, context.prompt, str(context.truncate), context.direction.value))
+        queries = [Query(text, row, space, context.tenant) for text, row in zip(texts, ids, strict=True)]
+        if not wanted:
+            return [(query, NOT_LOOKED) for query in queries]
         with self._cache.tally.timed(Source.NEAR):
-            found = []
-            for text, row in zip(texts, ids, strict=True):
-                query = Query(text, row, space)
-                found.append((query, self.tier.look_up(query)))
-            return found
+            return [(query, self.tier.look_up(query)) for query in queries]
 
     def served(self, look: Look) -> tuple[Entry, float] | None:
         """The row that answers and its predicted cosine, None where the model has to be asked."""
@@ -58,10 +56,6 @@ class NearDuplicates:
         except (ValueError, KeyError, RuntimeError, MemoryError, np.linalg.LinAlgError):
             self.faults += 1
             log.exception("a text could not be kept among the near-duplicates")
-
-    def close(self) -> None:
-        """End the thread that looks after the index. Idempotent."""
-        self._index.close()
 
     def _row(self, key: Key) -> NDArray[np.float32] | None:
         entry = self._cache.l1.get(key)

@@ -53,5 +53,3 @@ class Recall(Means):
     async def close(self) -> None:
         """Let what is being written end. Idempotent."""
         await self.cache.close()
-        if self.near is not None:
-            self.near.close()

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tandem.caching.guards import Strictness, read, refusal
-from tandem.caching.near_anchors import near_index
 from tandem.caching.near_duplicate import NearDuplicateTier, NearOptions, Query
 from tandem.caching.signatures import GivenSigner, MinHashSigner
 from tandem.verification import GuardOptions, LearnerOptions, Promise
@@ -83,12 +82,12 @@ def test_what_is_served_is_the_row_of_a_text_that_was_computed(seed: int, capaci
         capacity=capacity,
         audit=GuardOptions(audit_share=0.3, learn_first=0, learner=LearnerOptions(window=100, relearn_every=1)),
     )
-    tier = NearDuplicateTier(options, GivenSigner(DIMS), near_index(DIMS), computed.get)
+    tier = NearDuplicateTier(options, GivenSigner(DIMS), computed.get)
     topics = rng.standard_normal((5, DIMS))
     for number in range(150):
         topic = int(rng.integers(5))
         row = (topics[topic] + noise * rng.standard_normal(DIMS)).astype(np.float32)
-        query = Query("where is it" + "?" * (number % 3), [1, 2], f"space {topic % 2}", row)
+        query = Query("where is it" + "?" * (number % 3), [1, 2], f"space {topic % 2}", signature=row)
         look = tier.look_up(query)
         if look.serve is None:
             key = bytes([topic % 2]) + number.to_bytes(15, "big")

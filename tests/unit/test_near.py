@@ -50,7 +50,6 @@ async def test_it_serves_once_it_has_learned_and_says_so(settings: Settings) -> 
     await engine.start()
     assert engine.recall is not None
     assert engine.recall.near is not None
-    engine.recall.near.close()
     options = NearOptions(cosine=0.2, promise=Promise(0.2), audit=GuardOptions(learn_first=50))
     engine.recall.near = NearDuplicates(options, MinHashSigner(), engine.recall.cache)
     results = await taught(engine)

@@ -260,7 +260,7 @@ class Near:
         self.learned: list[Key] = []
 
     def look_up(
-        self, context: Context, texts: Sequence[str | None], ids: Sequence[TokenIds]
+        self, context: Context, texts: Sequence[str | None], ids: Sequence[TokenIds], *, wanted: bool
     ) -> list[tuple[Query, Look]]:
         serve = Candidate(self.key, 0.97)
         return [
@@ -274,8 +274,6 @@ class Near:
 
     def learn(self, query: Query, look: Look, key: Key, row: object) -> None:
         self.learned.append(key)
-
-    def close(self) -> None: ...
 
 
 async def test_a_near_duplicate_answers_who_asks_for_one_and_nobody_else(engine: Engine, device: Device) -> None:

@@ -83,38 +83,54 @@ def read(text: str) -> Reading:
     return Reading(" ".join(words), " ".join(_names(tokens)))
 
 
-def refusal(one: Reading, other: Reading, strictness: Strictness) -> Refusal | None:
-    """Why ``one`` and ``other`` must not stand for each other; None when nothing speaks against it. Symmetric.
+class Judge:
+    """One text against several others: what is read of it is read once."""
 
-    The lists are of English. Texts with other letters than ASCII's are always treated strictly.
-    """
-    if one.words == other.words:
-        return None if one.names == other.names else Refusal.NAME
-    ours, theirs = one.words.split(), other.words.split()
-    left, right = set(ours), set(theirs)
-    differing = left ^ right
-    if not differing.isdisjoint(NUMBER_WORDS) or not all(map(str.isalpha, differing)):
-        return Refusal.NUMBER
-    if not differing.isdisjoint(NEGATORS):
-        return Refusal.NEGATION
-    gone, come = left - right, right - left
-    if any(not OPPOSITES.get(word, _NONE).isdisjoint(come) for word in gone):
-        return Refusal.ANTONYM
-    if one.names != other.names:
-        return Refusal.NAME
-    # Also where a word stands twice in one and once in the other: "not" has to be counted.
-    passed = differing | HARMLESS
-    if [word for word in ours if word not in passed] != [word for word in theirs if word not in passed]:
-        return Refusal.ORDER
-    if not differing <= HARMLESS:
-        if strictness is Strictness.STRICT or not (one.words.isascii() and other.words.isascii()):
+    def __init__(self, reading: Reading, strictness: Strictness) -> None:
+        self._reading = reading
+        self._strictness = strictness
+        self._words = reading.words.split()
+        self._set = set(self._words)
+
+    def refusal(self, other: Reading) -> Refusal | None:
+        """Why the text and ``other`` must not stand for each other; None when nothing speaks against it. Symmetric.
+
+        The lists are of English. Texts with other letters than ASCII's are always treated strictly.
+        """
+        one, ours, left = self._reading, self._words, self._set
+        if one.words == other.words:
+            return None if one.names == other.names else Refusal.NAME
+        theirs = other.words.split()
+        right = set(theirs)
+        differing = left ^ right
+        if not differing.isdisjoint(NUMBER_WORDS) or not all(map(str.isalpha, differing)):
+            return Refusal.NUMBER
+        if not differing.isdisjoint(NEGATORS):
+            return Refusal.NEGATION
+        gone, come = left - right, right - left
+        if any(not OPPOSITES.get(word, _NONE).isdisjoint(come) for word in gone):
+            return Refusal.ANTONYM
+        if one.names != other.names:
+            return Refusal.NAME
+        # Also where a word stands twice in one and once in the other: "not" has to be counted.
+        shared = (left & right) - HARMLESS
+        if [word for word in ours if word in shared] != [word for word in theirs if word in shared]:
+            return Refusal.ORDER
+        if differing <= HARMLESS:
+            return None
+        if self._strictness is Strictness.STRICT or not (one.words.isascii() and other.words.isascii()):
             return Refusal.WORDS
         if _exchanged(ours, theirs):
             return Refusal.EXCHANGE
         # The dearest of the checks comes last.
         if _turned(gone, right) or _turned(come, left) or _opposed(gone, come):
             return Refusal.ANTONYM
-    return None
+        return None
+
+
+def refusal(one: Reading, other: Reading, strictness: Strictness) -> Refusal | None:
+    """As ``Judge``, for two."""
+    return Judge(one, strictness).refusal(other)
 
 
 def _expand(word: str) -> Iterable[str]:

@@ -3,132 +3,113 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from itertools import islice
 
 import msgspec
-import numpy as np
 
 from tandem.caching.base import Key
 from tandem.caching.guards import Reading
+from tandem.caching.near_sketches import SignatureIndex
 from tandem.caching.signatures import Signature
-from tandem.vectors import NOTHING, IndexOptions, VectorIndex
-from tandem.vectors.living import LivingIndex
-from tandem.vectors.renewal import has_graphs
+from tandem.types import TokenIds
 
-# CPython's objects of an anchor beside its bytes: struct, reading, three strings, key, two entries of dicts.
-_ENTRY_BYTES = 520
-# Rows that a search keeps in view; four of them are wanted.
-_EXPANSION = 24
+# CPython's objects of an anchor beside its letters: two structs, two strings, key, and its entry of a list and a dict.
+_ENTRY_BYTES = 330
 
 
-def near_index(dims: int, *, background: bool = False) -> LivingIndex:
-    """An index for signatures of ``dims``: a graph from the first row on where that is to be had, as a linear search
-    over a few hundred rows takes longer already, and one that looks at few rows, as only near ones matter. int8 is near
-    enough: the threshold is learned on what it gives. ``background``: whether a thread builds it anew when it has worn
-    out, as a server wants it."""
-    options = IndexOptions(
-        dims=dims, linear_up_to=0, expansion_add=64, expansion_search=_EXPANSION, background=background
-    )
-    return LivingIndex(options, kind="hnsw" if has_graphs() else "linear")
-
-
-class Anchor(msgspec.Struct, frozen=True):
-    """A text whose row is the model's own. ``ids``: its tokens, int32 as bytes."""
+class Anchor(msgspec.Struct, frozen=True, gc=False):
+    """A text whose row is the model's own."""
 
     key: Key
     space: str
     reading: Reading
-    ids: bytes
-
-    def tokens(self) -> list[int]:
-        tokens: list[int] = np.frombuffer(self.ids, np.int32).tolist()
-        return tokens
 
     def memory_bytes(self) -> int:
-        return _ENTRY_BYTES + len(self.ids) + len(self.reading.words) + len(self.reading.names)
+        return _ENTRY_BYTES + len(self.reading.words) + len(self.reading.names)
 
 
 class Anchors:
-    """At most ``capacity``; the oldest goes first. Without a signature an anchor waits, and is not found."""
+    """In a ring of ``capacity`` slots, so the oldest goes first. What is removed leaves its slot empty until the ring
+    comes round. Without a signature an anchor waits, and is not found."""
 
-    def __init__(self, index: VectorIndex, capacity: int) -> None:
+    def __init__(self, index: SignatureIndex, capacity: int) -> None:
         self._index = index
         self._capacity = capacity
-        self._anchors: dict[int, Anchor] = {}
-        self._ids: dict[Key, int] = {}
-        self._oldest = self._next = 0
+        self._ring: list[Anchor | None] = []
+        self._slots: dict[Key, int] = {}
+        self._next = 0
         self._bytes = 0
-        self._waiting: deque[int] = deque()
+        self._waiting: deque[tuple[Anchor, TokenIds]] = deque()
 
     def __len__(self) -> int:
-        return len(self._anchors)
+        return len(self._slots)
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._ids
+        return key in self._slots
 
-    def add(self, anchor: Anchor, signature: Signature | None) -> None:
-        """Keep it; one of the same key is replaced."""
+    def add(self, anchor: Anchor, signature: Signature | None, ids: TokenIds) -> None:
+        """Keep it; one of the same key is replaced. ``ids`` are for whoever signs it later, where ``signature`` is
+        None."""
         self.remove(anchor.key)
-        while len(self._anchors) >= self._capacity:
-            self._remove(self._first())
-        number, self._next = self._next, self._next + 1
+        slot = self._next
+        if slot == len(self._ring):
+            self._ring.append(None)
+        old = self._ring[slot]
+        if old is not None:
+            self.remove(old.key)
         # The index first: it may refuse, and then there must be no trace of it.
-        if signature is None:
-            self._waiting.append(number)
+        if signature is not None:
+            self._index.put(slot, signature, hash(anchor.space))
         else:
-            self._index.add(np.array([number], np.int64), signature[None, :])
-        self._anchors[number] = anchor
-        self._ids[anchor.key] = number
+            self._waiting.append((anchor, ids))
+        self._ring[slot] = anchor
+        self._slots[anchor.key] = slot
         self._bytes += anchor.memory_bytes()
+        self._next = (slot + 1) % self._capacity
 
     def remove(self, key: Key) -> bool:
         """Whether it was there."""
-        found = self._ids.get(key)
-        if found is not None:
-            self._remove(found)
-        return found is not None
+        slot = self._slots.pop(key, None)
+        if slot is None:
+            return False
+        anchor, self._ring[slot] = self._ring[slot], None
+        if anchor is not None:
+            self._bytes -= anchor.memory_bytes()
+        self._index.drop(slot)
+        return True
 
-    def waiting(self, most: int) -> list[Anchor]:
-        """Anchors without a signature, ``most`` at most, for ``sign``."""
-        while self._waiting and self._waiting[0] not in self._anchors:
-            self._waiting.popleft()
-        return [self._anchors[one] for one in islice(self._waiting, most) if one in self._anchors]
+    def waiting(self) -> tuple[Anchor, TokenIds] | None:
+        """The next anchor without a signature, for ``sign``, and its ids; it waits no longer."""
+        while self._waiting:
+            anchor, ids = self._waiting.popleft()
+            if self._is_there(anchor):
+                return anchor, ids
+        return None
 
-    def sign(self, anchors: Sequence[Anchor], signatures: Sequence[Signature]) -> None:
-        """Their signatures, for anchors of ``waiting``: from now on they are found."""
-        ids = np.array([self._ids[anchor.key] for anchor in anchors], np.int64)
-        self._index.add(ids, np.stack(signatures))
-        signed = set(ids.tolist())
-        self._waiting = deque(one for one in self._waiting if one not in signed)
+    def sign(self, anchor: Anchor, signature: Signature) -> None:
+        """An anchor of ``waiting``: from now on it is found."""
+        if self._is_there(anchor):
+            self._index.put(self._slots[anchor.key], signature, hash(anchor.space))
 
-    def nearest(self, signature: Signature, k: int) -> list[tuple[Anchor, float]]:
-        """Anchors with their cosines, the best first."""
-        ids, cosines = self._index.search(signature[None, :], k)
-        pairs = zip(ids[0].tolist(), cosines[0].tolist(), strict=True)
-        return [(self._anchors[one], cosine) for one, cosine in pairs if one != NOTHING and one in self._anchors]
+    def nearest(self, signature: Signature, k: int, space: str) -> list[tuple[Anchor, float]]:
+        """Anchors of one space with their cosines, the best first."""
+        found = self._index.nearest(signature, k, hash(space))
+        pairs = [(self._ring[slot], cosine) for slot, cosine in found]
+        # Spaces of equal hashes are told apart here.
+        return [(anchor, cosine) for anchor, cosine in pairs if anchor is not None and anchor.space == space]
 
     def clear(self) -> None:
         """Forget all."""
-        if self._anchors:
-            self._index.remove(np.array(list(self._anchors), np.int64))
-        self._anchors.clear()
-        self._ids.clear()
+        for slot in self._slots.values():
+            self._index.drop(slot)
+        self._ring.clear()
+        self._slots.clear()
         self._waiting.clear()
-        self._bytes = 0
+        self._bytes = self._next = 0
 
     def memory_bytes(self) -> int:
         """Anchors and index."""
         return self._bytes + self._index.memory_bytes()
 
-    def _first(self) -> int:
-        # Ids only grow, so this walks over each once in its life; a dict's own first is a walk over its dead.
-        while self._oldest not in self._anchors:
-            self._oldest += 1
-        return self._oldest
-
-    def _remove(self, found: int) -> None:
-        anchor = self._anchors.pop(found)
-        del self._ids[anchor.key]
-        self._bytes -= anchor.memory_bytes()
-        self._index.remove(np.array([found], np.int64))
+    def _is_there(self, anchor: Anchor) -> bool:
+        slot = self._slots.get(anchor.key)
+        return slot is not None and self._ring[slot] is anchor

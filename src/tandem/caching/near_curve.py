@@ -8,7 +8,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.caching.near_anchors import near_index
 from tandem.caching.near_duplicate import NearDuplicateTier, NearOptions, Query, cosine_of
 from tandem.caching.signatures import Signer
 from tandem.types import Rows
@@ -48,7 +47,7 @@ class Outcome(msgspec.Struct, frozen=True):
 def replay(queries: Sequence[Query], rows: Rows, options: NearOptions, signer: Signer) -> Replay:
     """Look each of ``queries`` up among those before it; ``rows`` [n, d] are the model's own. Nothing is served."""
     keys = [place.to_bytes(16, "big") for place in range(len(queries))]
-    tier = NearDuplicateTier(options, signer, near_index(signer.dims), lambda key: rows[int.from_bytes(key, "big")])
+    tier = NearDuplicateTier(options, signer, lambda key: rows[int.from_bytes(key, "big")])
     places, similarities, cosines = [], [], []
     for place, (query, key) in enumerate(zip(queries, keys, strict=True)):
         look = tier.look_up(query)

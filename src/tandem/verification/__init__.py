@@ -3,7 +3,7 @@
 from tandem.verification.alarm import Alarm
 from tandem.verification.base import GuardOptions, Learner, LearnerOptions, Promise, Report
 from tandem.verification.features import FeatureLearner, Features
-from tandem.verification.guard import Guard, GuardReport, Warden
+from tandem.verification.guard import Guard, GuardReport, GuardTally, Warden
 from tandem.verification.learner import Learned, ThresholdLearner, learn
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Guard",
     "GuardOptions",
     "GuardReport",
+    "GuardTally",
     "Learned",
     "Learner",
     "LearnerOptions",

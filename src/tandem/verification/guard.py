@@ -33,6 +33,16 @@ class GuardReport(msgspec.Struct, frozen=True):
     words: str
 
 
+class GuardTally(msgspec.Struct, frozen=True):
+    """Of a report what costs nothing to say: labels at hand, answers audited since the last alarm, those of them that
+    were wrong, and how often the alarm rang."""
+
+    labels: int
+    audited: int
+    audited_wrong: int
+    alarms: int
+
+
 class Warden(Generic[E]):
     """Learner, audits and alarm of one promise.
 
@@ -55,9 +65,11 @@ class Warden(Generic[E]):
         self._alarms = 0
 
     def audit(self) -> bool:
-        """Whether this look-up is to be checked, by a coin that knows nothing of it. Always, while there is no
-        threshold or fewer than ``learn_first`` labels."""
-        if self._learner.threshold() is None or len(self._learner) < self._options.learn_first:
+        """Whether this look-up is to be checked, by a coin that knows nothing of it. Always, while there are fewer than
+        ``learn_first`` labels, or no threshold and room for more of them: a full window that proves nothing will not
+        sooner if all of it is checked again."""
+        labels, options = len(self._learner), self._options
+        if labels < options.learn_first or (self._learner.threshold() is None and labels < options.learner.window):
             return True
         return bool(self._chance.random() < self._options.audit_share)
 
@@ -97,7 +109,12 @@ class Warden(Generic[E]):
         self._learner.forget()
         self._alarm = self._new_alarm()
 
+    def tally(self) -> GuardTally:
+        """Counts, for who asks often."""
+        return GuardTally(len(self._learner), len(self._alarm), self._alarm.wrong, self._alarms)
+
     def report(self) -> GuardReport:
+        """All of it. The exact bounds take milliseconds where there are many labels."""
         learned, alarm = self._learner.report(), self._alarm
         words = learned.words
         if self._alarms:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from tandem.caching.guards import Strictness
 from tandem.caching.near_duplicate import Look, NearDuplicateTier, NearOptions, Query, cosine_of
+from tandem.caching.near_sketches import SketchIndex
 from tandem.caching.signatures import GivenSigner, StaticSigner
 from tandem.errors import ConfigError
-from tandem.vectors import IndexOptions, best_index
 from tandem.verification import GuardOptions, LearnerOptions, Promise
 from tests.unit.caching.near_pairs import harmful, harmless
 
@@ -26,8 +26,7 @@ class Desk:
     def __init__(self, options: NearOptions = LOOSE, signer: GivenSigner | StaticSigner | None = None) -> None:
         self.rows: dict[bytes, NDArray[np.float32]] = {}
         signer = signer or GivenSigner(DIMS)
-        index = best_index(IndexOptions(dims=signer.dims, storage="float32", background=False))
-        self.tier = NearDuplicateTier(options, signer, index, self.rows.get)
+        self.tier = NearDuplicateTier(options, signer, self.rows.get)
         self.computed = 0
 
     def ask(self, query: Query, row: NDArray[np.float32]) -> Look:
@@ -39,6 +38,10 @@ class Desk:
             self.tier.learn(query, look, key, row)
         return look
 
+    def threshold(self, tenant: str = "") -> float | None:
+        report = self.tier.report(tenant)
+        return None if report is None else report.learned.threshold
+
     def teach(self, rng: np.random.Generator, count: int = 60) -> None:
         """Pairs that are the same in all, so that a threshold is proven."""
         for _ in range(count):
@@ -47,8 +50,8 @@ class Desk:
                 self.ask(Query(text, [1, 2, 3], signature=signature), signature)
 
 
-def query(text: str | None, signature: NDArray[np.float32], space: str = "") -> Query:
-    return Query(text, [1, 2, 3], space, signature)
+def query(text: str | None, signature: NDArray[np.float32], space: str = "", tenant: str = "") -> Query:
+    return Query(text, [1, 2, 3], space, tenant, signature)
 
 
 def unit(rng: np.random.Generator) -> NDArray[np.float32]:
@@ -74,7 +77,7 @@ def test_nothing_is_served_before_a_threshold_is_proven() -> None:
 def test_what_is_proven_is_served_with_its_similarity() -> None:
     desk, rng = Desk(), np.random.default_rng(0)
     desk.teach(rng)
-    assert desk.tier.threshold() is not None
+    assert desk.threshold() is not None
     row = unit(rng)
     desk.rows[b"the anchor's key"] = row
     asked = query("where is the station", row)
@@ -176,8 +179,8 @@ def test_rows_that_are_not_finite_or_zero_are_no_anchors() -> None:
 def test_when_the_promise_breaks_the_tier_says_so_and_serves_nothing(caplog: pytest.LogCaptureFixture) -> None:
     slow = msgspec.structs.replace(EAGER, learner=LearnerOptions(window=2000, relearn_every=100))
     desk, rng = Desk(msgspec.structs.replace(LOOSE, audit=slow)), np.random.default_rng(0)
-    desk.teach(rng)
-    assert desk.tier.threshold() is not None
+    desk.teach(rng, 120)
+    assert desk.threshold() is not None
     alarms = 0.0
     with caplog.at_level(logging.WARNING):
         for _ in range(400):
@@ -189,7 +192,7 @@ def test_when_the_promise_breaks_the_tier_says_so_and_serves_nothing(caplog: pyt
             if alarms:
                 break
     assert alarms == 1
-    assert desk.tier.threshold() is None
+    assert desk.threshold() is None
     assert "serving nothing" in caplog.text
     assert "serves nothing" in desk.tier.state()
 
@@ -238,8 +241,8 @@ def test_a_signature_that_should_have_been_given_is_asked_for() -> None:
 
 
 def test_options_that_make_no_sense_are_refused() -> None:
-    for wrong in ({"cosine": 1.0}, {"cosine": 0.0}, {"capacity": 0}, {"longest": 0}, {"neighbours": 0}):
+    for wrong in ({"cosine": 1.0}, {"cosine": 0.0}, {"capacity": 0}, {"longest": 0}, {"neighbours": 0}, {"tenants": 0}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             msgspec.structs.replace(LOOSE, **wrong)
     with pytest.raises(ConfigError, match="dimensions"):
-        NearDuplicateTier(LOOSE, GivenSigner(8), best_index(IndexOptions(dims=9, background=False)), Desk().rows.get)
+        NearDuplicateTier(LOOSE, GivenSigner(8), Desk().rows.get, SketchIndex(9, 10))
