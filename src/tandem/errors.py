@@ -25,7 +25,9 @@
     ├── ConfigError                 a setting is unknown or out of range
     ├── MemoryFault                 a block of memory was misused, or the books of a pool or a cache disagree: a bug
     ├── SnapshotBroken              a saved vector index is damaged or another's (``vectors/base.py``); it starts empty
-    └── JobError                    a job or a command can not go on (input unreadable, disk full, server refuses)
+    └── JobError                    a job or a command can not go on (input unreadable, disk full)
+        ├── ServerRefusedError      the server that a command asks will not do it (``cli/cache_client.py``)
+        └── ServerBusyError         it was too busy, or gone, each time
 
 What goes wrong in a cache is none of these: it is a miss and a counter. The HTTP server maps this tree to status codes
 in one table (``server/errors.py``), the command line to exit codes (``cli/main.py``).

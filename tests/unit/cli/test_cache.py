@@ -40,7 +40,7 @@ class Table(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(length)) if length else None
         self.asked.append((self.command, self.path, body, self.headers.get("authorization")))
         status, answer = self.answers.get((self.command, self.path), (404, {"error": "no"}))
-        content = json.dumps(answer).encode()
+        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(content)))
         self.send_header("x-tandem-cache", "miss")
@@ -75,8 +75,9 @@ def test_stats_are_shown_for_people(url: str, capsys: pytest.CaptureFixture[str]
     for words in (
         "75.0%",
         "80.0%",
-        "4 rows, 1.0 of 256.0 MiB, 2 made room",
+        "4 rows, 1.0 MiB of 256.0 MiB, 2 made room",
         "7 texts joined",
+        "hits 5",
         "redis",
         "it is stopped",
     ):
@@ -91,12 +92,16 @@ def test_clear_says_what_was_forgotten(url: str, capsys: pytest.CaptureFixture[s
 
 
 def test_warm_sends_each_text_in_the_background_with_the_key(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TANDEM_API_KEYS", "secret,other")
     file = tmp_path / "texts.jsonl"
     file.write_text('plain\n\n{"text": "in json"}\n{"other": 1}\n{no json\n', encoding="utf-8")
     assert main(["cache", "warm", str(file), "--url", url]) == 0
+    captured = capsys.readouterr()
+    assert "3 texts are warm (0 were known before), 0 failed" in captured.out
+    assert "1 lines had no text" in captured.out
+    assert "line 4: no field" in captured.err
     ((method, path, body, key),) = Table.asked
     assert (method, path, key) == ("POST", "/v1/embeddings", "Bearer secret")
     assert body["input"] == ["plain", "in json", "{no json"]
@@ -108,5 +113,8 @@ def test_what_goes_wrong_is_told(url: str, tmp_path: Path, capsys: pytest.Captur
     assert "--url" in capsys.readouterr().err
     Table.answers[("GET", "/v1/cache/stats")] = (401, {"error": "an API key is required"})
     assert main(["cache", "stats", "--url", url]) == 5
-    assert "API key" in capsys.readouterr().err
+    assert "answered 401: an API key is required" in capsys.readouterr().err
+    Table.answers[("GET", "/v1/cache/stats")] = (200, b"<html>")
+    assert main(["cache", "stats", "--url", url]) == 5
+    assert "is that a tandem server?" in capsys.readouterr().err
     assert main(["cache", "warm", str(tmp_path / "absent"), "--url", url]) == 5
