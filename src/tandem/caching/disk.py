@@ -9,7 +9,7 @@ on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -78,8 +78,8 @@ class DiskRack:
         self._records = records
         self._clock = clock
 
-    async def read(self, keys: Sequence[Key]) -> Found:
-        return await self.shelf.read(lambda rows: self._read(rows, keys))
+    def read(self, keys: Sequence[Key]) -> Awaitable[Found]:
+        return self.shelf.read(lambda rows: self._read(rows, keys))
 
     async def write(self, keys: Sequence[Key], entries: Sequence[Entry]) -> Kept:
         return await self.shelf.write(lambda rows: self._write(rows, keys, entries))

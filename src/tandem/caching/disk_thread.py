@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 class DiskThread:
@@ -25,6 +29,14 @@ class DiskThread:
         """Its future may be cancelled until the call begins."""
         future: Future[T] = Future()
         self._calls.put(lambda: self._make(call, future))
+        return future
+
+    def ask(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """The same for an event loop, which is woken once. A ``Future`` of threads that is wrapped for it would add 10
+        microseconds of locks to the 20 that it takes to wake a thread and to be woken by it."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._calls.put(partial(self._answer, call, future, loop))
         return future
 
     def close(self) -> None:
@@ -45,3 +57,25 @@ class DiskThread:
         except BaseException as error:
             future.set_exception(error)
             raise
+
+    def _answer(self, call: Callable[[], T], future: asyncio.Future[T], loop: asyncio.AbstractEventLoop) -> None:
+        if future.cancelled():
+            return
+        try:
+            _tell(loop, future, future.set_result, call())
+        except self._faults as error:
+            _tell(loop, future, future.set_exception, error)
+        except BaseException as error:
+            _tell(loop, future, future.set_exception, error)
+            raise
+
+
+def _tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], setter: Callable[[V], None], what: V) -> None:
+    # A loop that is closed has nobody who waits.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(_set, future, setter, what)
+
+
+def _set(future: asyncio.Future[T], setter: Callable[[V], None], what: V) -> None:
+    if not future.done():
+        setter(what)

@@ -1,7 +1,7 @@
 """The exact tiers as one: L1 in memory, aliases that lead into it, a second level behind it.
 
-``now`` answers from memory at once, ``later`` from the second level. What was computed is kept off the path of who
-asked for it: rows gather until the event loop's next turn, and go in together.
+``now`` answers from memory at once, ``later`` from the second level. What was computed, or found there, is kept off the
+path of who asked for it: rows gather until the event loop's next turn, and go in together.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class ExactCache:
         self.store = store
         self.aliases = aliases
         self.tally = Tally(clock)
-        self._fresh: list[tuple[Key, Entry, str]] = []
+        # With each its tenant, and whether the second level does not have it.
+        self._fresh: list[tuple[Key, Entry, str, bool]] = []
         self._writing: set[asyncio.Task[None]] = set()
 
     def one(self, key: Key) -> Entry | None:
@@ -61,16 +62,15 @@ class ExactCache:
             found = await self.store.get(keys)
         # No text has so many tokens; a forged row may say so, and memory counts them in 31 bits.
         found = [None if entry is not None and entry.tokens > _MOST_TOKENS else entry for entry in found]
-        there = [(key, entry) for key, entry in zip(keys, found, strict=True) if entry is not None]
-        if there:
-            self.l1.put([key for key, _ in there], [entry for _, entry in there], tenant)
+        for key, entry in zip(keys, found, strict=True):
+            if entry is not None:
+                # To encode a row for memory takes as long as to fetch it from a Redis beside us.
+                self._put_off(key, entry, tenant, is_new=False)
         return found
 
     def keep(self, key: Key, entry: Entry, tenant: str) -> None:
         """A row that the model has computed."""
-        if not self._fresh:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._fresh.append((key, entry, tenant))
+        self._put_off(key, entry, tenant, is_new=True)
 
     async def clear(self) -> None:
         """Forget all rows of this model, also where others share them. Raises DeadlineExceeded when the second level
@@ -86,6 +86,7 @@ class ExactCache:
             raise DeadlineExceeded(words) from None
         finally:
             # Afterwards: meanwhile rows of the second level may have come up again.
+            self._fresh.clear()
             self.l1.clear()
             self.aliases.clear()
         if why:
@@ -104,15 +105,21 @@ class ExactCache:
         if self._writing:
             await asyncio.wait(self._writing)
 
+    def _put_off(self, key: Key, entry: Entry, tenant: str, is_new: bool) -> None:
+        if not self._fresh:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._fresh.append((key, entry, tenant, is_new))
+
     def _flush(self) -> None:
         fresh, self._fresh = self._fresh[:_AT_ONCE], self._fresh[_AT_ONCE:]
         if self._fresh:
             asyncio.get_running_loop().call_soon(self._flush)
-        for tenant in dict.fromkeys(tenant for _, _, tenant in fresh):
-            own = [(key, entry) for key, entry, whose in fresh if whose == tenant]
+        for tenant in dict.fromkeys(tenant for _, _, tenant, _ in fresh):
+            own = [(key, entry) for key, entry, whose, _ in fresh if whose == tenant]
             self.l1.put([key for key, _ in own], [entry for _, entry in own], tenant)
-        if fresh and self.store is not None:
-            keys, entries = [key for key, _, _ in fresh], [entry for _, entry, _ in fresh]
-            task = asyncio.get_running_loop().create_task(self.store.put(keys, entries))
+        computed = [(key, entry) for key, entry, _, is_new in fresh if is_new]
+        if computed and self.store is not None:
+            put = self.store.put([key for key, _ in computed], [entry for _, entry in computed])
+            task = asyncio.get_running_loop().create_task(put)
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)

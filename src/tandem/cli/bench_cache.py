@@ -198,12 +198,20 @@ def _http(args: argparse.Namespace, settings: Settings, data: Path | None, repor
 
 def _traffic(args: argparse.Namespace, settings: Settings, data: Path | None, report: Report) -> None:
     from tandem.bench.cache_traffic import streams, through_caches
-    from tandem.bench.report import Figure, Met, missing
+    from tandem.bench.report import Check, Figure, Met, missing
 
     found = streams(data)
     if not found:
         report.figures.append(missing("real traffic", "", "no data folder"))
     for stream in found:
-        shares = through_caches(settings, stream)
-        words = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-        report.figures.append(Figure(f"{stream.name}, {len(stream.texts):,} texts", "", words, Met.INFO, stream.source))
+        with tempfile.TemporaryDirectory() as folder:
+            passage = through_caches(settings, stream, Path(folder))
+        report.details[f"traffic, {stream.name}"] = passage
+        words = [f"{name} {share.texts:.2%} ({share.tokens:.2%})" for name, share in passage.by.items()]
+        name = f"{stream.name}, {len(stream.texts):,} texts: share (of tokens) from"
+        came = f"{passage.possible:.2%} had come before in the same words; {stream.source}"
+        report.figures.append(Figure(name, "", ", ".join(words), Met.INFO, came))
+        report.checks += [
+            Check(f"{stream.name}: texts answered of those asked", passage.answered / len(stream.texts), 1.0),
+            Check(f"{stream.name}: different texts over computed ones", passage.different / passage.computed, 1.0),
+        ]
