@@ -4,7 +4,8 @@ Run from the repository: ``python -m bench.semantic_verified``. Questions of QQP
 looked up among those before it, and stored. People labelled pairs of questions, so a look-up is *judged* where its
 nearest question is in a labelled pair with it, or the labels imply one: duplicates of duplicates are right, a labelled
 non-duplicate of a duplicate is wrong. What nobody judged is left out on both sides; the share is printed. With ``--set
-banking77`` or ``clinc150`` an answer is right if it was given to a text of the same intent, and all are judged.
+banking77`` or ``clinc150`` an answer is right if it was given to a text of the same intent, and all are judged: nothing
+of the cache was chosen on these two. Of qqp ``--half`` takes one of two halves that share no labelled pair.
 
 A split: the judged look-ups of the first half of the arrivals teach, and the second half is served by what was learned,
 without learning on. ``kept`` counts the splits in which the share of wrong among those served, as measured, was at most
@@ -36,7 +37,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.semantic_cache import intents_of, question_pairs, texts_of, vectors_of
+from bench.semantic_cache import texts_of, vectors_of
+from bench.semantic_labels import Intents, Judge, half_of, judge_of
 from tandem.bench.conditions import conditions
 from tandem.bench.texts import data_folder
 from tandem.semantic.signals import Reading, read, signals
@@ -71,34 +73,6 @@ class Neighbours(msgspec.Struct, frozen=True):
         return cls(ids, cosines)
 
 
-class Judge:
-    """What people said of two questions, and what follows from it."""
-
-    def __init__(self, pairs: Sequence[tuple[bool, str, str]], texts: Sequence[str]) -> None:
-        place = {text: index for index, text in enumerate(texts)}
-        self._said = {frozenset((place[first], place[second])): same for same, first, second in pairs}
-        self._group = list(range(len(texts)))
-        for pair, same in self._said.items():
-            if same:
-                first, second = (*pair, *pair)[:2]
-                self._group[self._root(first)] = self._root(second)
-        self._apart = {frozenset(map(self._root, pair)) for pair, same in self._said.items() if not same}
-
-    def right(self, first: int, second: int) -> bool | None:
-        """None where nobody judged."""
-        said = self._said.get(frozenset((first, second)))
-        if said is not None:
-            return said
-        groups = frozenset((self._root(first), self._root(second)))
-        return True if len(groups) == 1 else (False if groups in self._apart else None)
-
-    def _root(self, index: int) -> int:
-        while self._group[index] != index:
-            self._group[index] = self._group[self._group[index]]
-            index = self._group[index]
-        return index
-
-
 class Look(msgspec.Struct, frozen=True):
     """A judged look-up: what was asked, what was nearest, how it looked, whether it was right."""
 
@@ -108,23 +82,6 @@ class Look(msgspec.Struct, frozen=True):
     evidence: Sequence[float]
     right: bool
     is_past: bool
-
-
-class Intents:
-    """People gave each text an intent: an answer is right if it was given to the same."""
-
-    def __init__(self, intents: Sequence[str]) -> None:
-        self._intents = intents
-
-    def right(self, first: int, second: int) -> bool | None:
-        return self._intents[first] == self._intents[second]
-
-
-def judge_of(name: str, data: Path, texts: Sequence[str]) -> Judge | Intents:
-    if name == "qqp":
-        return Judge(question_pairs(data), texts)
-    intents = intents_of(name, data)
-    return Intents([intents[text] for text in texts])
 
 
 def stream(readings: Sequence[Reading], near: Neighbours, judge: Judge | Intents, seed: int) -> tuple[list[Look], int]:
@@ -255,6 +212,7 @@ def _mean(values: NDArray[Any]) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", choices=["qqp", "banking77", "clinc150"], default="qqp")
+    parser.add_argument("--half", type=int, choices=[0, 1], help="of qqp: only the texts of this half")
     parser.add_argument("--splits", type=int, default=100)
     parser.add_argument("--max-error", type=float, action="append", help=f"{SHARES} by default")
     parser.add_argument("--confidence", type=float, default=0.99)
@@ -263,9 +221,15 @@ def main() -> int:
     data = data_folder(None)
     if data is None:
         raise SystemExit("no data: name the folder in TANDEM_DATA")
-    print("\n".join(conditions({"set": arguments.set, "splits": str(arguments.splits)}).lines()))
+    half = "" if arguments.half is None else f", half {arguments.half}"
+    print("\n".join(conditions({"set": arguments.set + half, "splits": str(arguments.splits)}).lines()))
     texts = texts_of(arguments.set, data)
     rows = vectors_of(arguments.set, texts, arguments.vectors)
+    if arguments.half is not None:
+        if arguments.set != "qqp":
+            parser.error("--half is of qqp")
+        places = half_of(texts, data, arguments.half)
+        texts, rows = [texts[place] for place in places], rows[places]
     near, judge = Neighbours.of(rows), judge_of(arguments.set, data, texts)
     readings = [read(text) for text in texts]
     promises = [Promise(share, arguments.confidence) for share in arguments.max_error or SHARES]

@@ -28,6 +28,8 @@ class MemoryBoard:
 
     def __init__(self, stream_entries: int = 1000) -> None:
         self.trouble: OSError | None = None
+        self.silence: asyncio.Event | None = None
+        """While it is there and not set, no call is answered."""
         self.stream: list[tuple[StreamId, bytes]] = []
         self.blobs: dict[str, bytes] = {}
         self.stream_entries = stream_entries
@@ -79,6 +81,8 @@ class MemoryBoard:
     async def _call(self) -> None:
         self.calls += 1
         await asyncio.sleep(0)
+        if self.silence is not None:
+            await self.silence.wait()
         if self.trouble is not None:
             raise self.trouble
 

@@ -27,6 +27,7 @@ from tandem.quantization import ROW_CODECS
 from tandem.recall import Recall
 from tandem.scheduling.loop import SchedulerLoop
 from tandem.semantic.base import SemanticOptions
+from tandem.semantic.journal import Journal
 from tandem.semantic.service import SemanticService
 from tandem.vectors import IndexOptions, best_index
 from tandem.verification import Promise
@@ -93,8 +94,9 @@ def build_store(settings: Settings, space: KeySpace, dims: int, clock: Clock) ->
     return redis_store(RedisOptions(url=settings.cache_l2, ttl_s=ttl_s), records, clock)
 
 
-def build_semantic(settings: Settings, clock: Clock) -> SharedSemantic | None:
-    """The semantic cache, None where there is to be none. Reads what is on disk. Raises ConfigError."""
+def build_semantic(settings: Settings, clock: Clock, served_model: str = "") -> SharedSemantic | None:
+    """The semantic cache, None where there is to be none. ``served_model`` is the fingerprint of what is served, empty
+    where that is not known. Reads what is on disk. Raises ConfigError."""
     url, secret_file = settings.semantic_cache_redis, settings.semantic_cache_secret_file
     if url and settings.semantic_cache == "off":
         raise ConfigError("semantic_cache_redis: there is no semantic cache to share; semantic_cache is off")
@@ -107,9 +109,9 @@ def build_semantic(settings: Settings, clock: Clock) -> SharedSemantic | None:
         meeting = RedisMeeting(url, clock) if url else None
     except ConfigError as error:
         raise ConfigError(f"semantic_cache_redis: {error}") from error
-    folder = cache_dir(settings) / "semantic" if settings.semantic_cache == "disk" else None
-    options = SemanticOptions(budget_bytes=settings.semantic_cache_bytes)
-    service = SemanticService(options, lambda dims: best_index(IndexOptions(dims=dims)), clock, folder)
+    journal = Journal(cache_dir(settings) / "semantic") if settings.semantic_cache == "disk" else None
+    options = SemanticOptions(served_model=served_model, budget_bytes=settings.semantic_cache_bytes)
+    service = SemanticService(options, lambda dims: best_index(IndexOptions(dims=dims)), clock, journal)
     return SharedSemantic(service, clock, meeting, SharingOptions(secret=secret))
 
 

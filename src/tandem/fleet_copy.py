@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from hashlib import blake2b
-from math import inf
-from typing import Protocol
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 import msgspec
 
@@ -13,64 +12,44 @@ from tandem.caching.base import Key
 from tandem.caching.federated import Federation, FederationOptions
 from tandem.caching.federated_board import Board, BoardOptions, RedisBoard, connect
 from tandem.caching.federated_cache import CacheOptions, FederatedCache
-from tandem.caching.federated_replica import IndexReplica
+from tandem.caching.federated_outbox import end, ended
+from tandem.caching.federated_replica import IndexReplica, signature_bytes
 from tandem.caching.federated_snapshot import SnapshotOptions
 from tandem.caching.federated_values import RedisValues, Values, ValuesOptions
-from tandem.caching.federated_wire import KEY_BYTES, Addition, Scope, Wire
+from tandem.caching.federated_wire import Scope, Wire
 from tandem.clock import Clock
 from tandem.errors import ConfigError
+from tandem.fleet_notes import Copy, Note, emptied_at, key_of, scope_of, sliced
 from tandem.semantic.base import Namespace, Vector
 from tandem.semantic.cache import SemanticCache
+from tandem.semantic.space import Entry
 from tandem.vectors import IndexOptions, best_index
 
 _WEEK_S = 7 * 86_400.0
-# A key that says: all that was stored before this moment is gone. No entry's key begins so, but one in 2**64.
-_EMPTIED = blake2b(b"the namespace was emptied", digest_size=8).digest()
-_MICRO = 1e6
 GAUGES = frozenset({"entries", "waiting", "unshared"})
 SINGLE = frozenset({"newest_wall_s", "behind_s", "peers"})
 
 
 class SharingOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``namespaces``: so many are shared at once; of the tenant that has the most, the one used last goes first.
+    ``closing``: while so many are being given up, no other one is taken up, but for a deletion, which waits.
+    ``ask_every_s``: how often a look-up in a namespace that nobody here uses makes us ask whether others do.
     ``entries``: of each, so many are known here. ``value_bytes``: a payload with its text that is longer stays on its
     instance. ``unshared``: what is stored while so many wait to be shared stays there, too. ``secret``: all instances
     must have the same; at most 64 bytes."""
 
     namespaces: int = 64
+    closing: int = 8
+    ask_every_s: float = 1.0
     entries: int = 20_000
     value_bytes: int = 1 << 16
     unshared: int = 2048
     secret: bytes = b""
 
     def __post_init__(self) -> None:
-        if min(self.namespaces, self.entries, self.value_bytes, self.unshared) < 1:
-            raise ConfigError("namespaces, entries, value_bytes and unshared of shared semantic caches are over 0")
-
-
-class Note(msgspec.Struct, frozen=True, array_like=True):
-    """What travels with a vector. Times are the calendar's, seconds, of the instance that stored it. ``digest`` tells
-    whether a value is the one that was stored with this note."""
-
-    id: str
-    stored_s: float
-    expires_s: float | None
-    digest: bytes
-
-    def key(self) -> Key:
-        """The same on every instance, so that each can delete what another stored."""
-        return key_of(self.id)
-
-
-class Value(msgspec.Struct, frozen=True, array_like=True):
-    """What lies in Redis. The text is here and not in the note: it may be long, and only a hit needs it."""
-
-    payload: bytes
-    text: str | None
-
-    def digest(self) -> bytes:
-        """8 bytes."""
-        return blake2b(msgspec.msgpack.encode(self), digest_size=8).digest()
+        limits = ("namespaces", "closing", "entries", "value_bytes", "unshared")
+        if min(getattr(self, name) for name in limits) < 1:
+            raise ConfigError(f"{', '.join(limits)} of shared semantic caches are over 0")
 
 
 class Meeting(Protocol):
@@ -109,66 +88,10 @@ class RedisMeeting:
         await self._client.aclose()
 
 
-class Copy:
-    """The replica as a federation sees it: what others say is done to the instance's own cache, too."""
-
-    def __init__(self, replica: IndexReplica, cache: SemanticCache, namespace: Namespace, clock: Clock) -> None:
-        self.replica = replica
-        self.emptied_s = -inf
-        """What was stored by then is gone."""
-        self._cache = cache
-        self._namespace = namespace
-        self._clock = clock
-
-    def __len__(self) -> int:
-        return len(self.replica)
-
-    def contents(self, newest: int) -> Iterator[Addition]:
-        """As ``Replica``."""
-        return self.replica.contents(newest)
-
-    def fold(self, added: Sequence[Addition], removed: Sequence[Key]) -> int:
-        """As ``Replica``. An addition without a note of ours is refused."""
-        emptied = [key for key in removed if key.startswith(_EMPTIED)]
-        if emptied:
-            self._empty(max(int.from_bytes(key[len(_EMPTIED) :], "big") for key in emptied) / _MICRO)
-        gone = [note.id for key in removed if (note := read_note(self.replica.note(key))) is not None]
-        fresh: list[Addition] = []
-        refused = 0
-        for one in added:
-            note = read_note(one.note)
-            if note is None or note.key() != one.key:
-                refused += 1
-            elif note.stored_s > self.emptied_s:
-                fresh.append(one)
-                if self._is_outdated(note):
-                    gone.append(note.id)
-        if gone:
-            self._cache.delete(self._namespace, gone)
-        return refused + self.replica.fold(fresh, removed)
-
-    def notes(self) -> dict[Key, Note]:
-        """All of them, by key."""
-        notes = ((one.key, read_note(one.note)) for one in self.replica.contents(len(self.replica)))
-        return {key: note for key, note in notes if note is not None}
-
-    def _empty(self, until_s: float) -> None:
-        # Not later than now: who has a calendar that is years ahead must not empty the namespace for as long.
-        until_s = min(until_s, self._clock.wall())
-        self.emptied_s = max(self.emptied_s, until_s)
-        self.replica.remove([key for key, note in self.notes().items() if note.stored_s <= until_s])
-        age_s = self._clock.wall() - self._clock.now()
-        own = [entry.id for entry in self._cache.kept(self._namespace) if entry.stored_s + age_s <= until_s]
-        if own:
-            self._cache.delete(self._namespace, own)
-
-    def _is_outdated(self, note: Note) -> bool:
-        """Whether the own cache has this id with something else, from before."""
-        age_s = self._clock.wall() - self._clock.now()
-        return any(
-            entry.stored_s + age_s < note.stored_s and Value(entry.payload, entry.text).digest() != note.digest
-            for entry in self._cache.kept(self._namespace, [note.id])
-        )
+def scope_for(namespace: Namespace, dims: int) -> Scope:
+    """Of a namespace with vectors of ``dims``, as ``Member`` keeps them."""
+    storage = IndexOptions(dims=dims).storage
+    return scope_of(namespace, storage, signature_bytes(storage, dims))
 
 
 class Member:
@@ -187,16 +110,20 @@ class Member:
         rows = IndexOptions(dims=dims)
         self._index = best_index(rows)
         self._clock = clock
+        self._own = cache
+        self._namespace = namespace
+        self._begun = False
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._replica = IndexReplica(self._index, rows.storage, options.entries)
-        self._copy = Copy(self._replica, cache, namespace, clock)
-        scope = scope_of(namespace, rows.storage, self._replica.signature_bytes)
+        self._copy = Copy(self._replica, cache, namespace, clock, self._purge)
+        scope = scope_for(namespace, dims)
         queue = 2 * options.entries  # All that is known may have to be forgotten, and be stored anew.
         snapshots = SnapshotOptions(every=max(options.entries // 4, 1), newest=options.entries)
         federation = Federation(
             meeting.board(scope),
             scope,
             self._copy,
-            FederationOptions(queue_entries=queue, secret=options.secret, snapshots=snapshots),
+            FederationOptions(queue_entries=queue, secret=options.secret, snapshots=snapshots, replay=True),
             clock,
         )
         # At hand for less time than by default: so long the old value of an entry that was replaced makes it a miss.
@@ -206,32 +133,38 @@ class Member:
 
     def start(self) -> None:
         """Once, within the event loop."""
-        self.cache.start()
+        self._run(self._begin(self._own.kept(self._namespace)))
+
+    def is_gone(self, note: Note) -> bool:
+        """Whether it was stored before the namespace was last emptied."""
+        return note.stored_s <= self._copy.emptied_s
 
     def share(self, note: Note, unit: Vector, value: bytes) -> None:
         """Keep a value under a vector of length 1 here, and tell the others soon."""
         self.cache.store(note.key(), unit, value, msgspec.msgpack.encode(note))
 
-    def withdraw(self, key: Key) -> None:
-        """Take back what is known of ``key``, here and everywhere."""
-        if key in self._replica:
-            self.cache.remove([key])
+    def replace(self, entry_id: str) -> None:
+        """The own cache keeps another entry of this id from now on: take back what is known of it, here and everywhere.
+        Whether the new one is shared or not, what is deleted elsewhere is to be found here."""
+        self._copy.keep([entry_id])
+        if key_of(entry_id) in self._replica:
+            self.cache.remove([key_of(entry_id)])
 
     def drop(self, key: Key) -> None:
         """Forget it here. For what every instance finds out for itself."""
         self._replica.remove([key])
 
-    def forget(self, ids: list[str] | None) -> set[str]:
-        """Forget entries of these ids, or all that was stored until now, here and everywhere. Which ones were known."""
+    async def forget(self, ids: list[str] | None) -> set[str]:
+        """Forget entries of these ids, or all that was stored until now, here and everywhere. Nobody finds them from
+        now on; which ones were known is told when all have gone."""
         if ids is not None:
             known = {one for one in ids if key_of(one) in self._replica}
             # Another instance may know those that we have not heard of.
             self.cache.remove([key_of(one) for one in dict.fromkeys(ids)])
             return known
-        notes = self._copy.notes()
-        now_s = self._copy.emptied_s = self._clock.wall()
-        self.cache.remove([*notes, _EMPTIED + int(now_s * _MICRO).to_bytes(8, "big")])
-        return {note.id for note in notes.values()}
+        self._copy.emptied_s = self._clock.wall()
+        self.cache.remove([emptied_at(self._copy.emptied_s)])
+        return await self._copy.purge(self.cache.remove)
 
     def unshared(self) -> int:
         """How many entries wait to be shared."""
@@ -244,36 +177,32 @@ class Member:
 
     def state(self) -> str:
         """``ok``, or in words what is wrong."""
-        return self.cache.federation.state()
+        return self.cache.state()
 
     async def close(self) -> None:
         """Share what waits if that is quick, then end. Idempotent."""
+        await end(list(self._tasks))
+        self._listen()
         await self.cache.close()
         self._index.close()
 
+    async def _begin(self, entries: list[Entry]) -> None:
+        """Before others are heard: what is deleted there must be found here."""
+        for some in sliced(entries):
+            self._copy.keep([entry.id for entry in some])
+            await asyncio.sleep(0)
+        self._listen()
 
-def scope_of(namespace: Namespace, storage: str, signature_bytes: int) -> Scope:
-    """Who share: instances that serve this model, tenant and namespace, and keep vectors of one kind and length."""
-    whose = msgspec.json.encode((namespace.tenant, namespace.name)).decode()
-    return Scope(model=namespace.model, namespace=whose, codec=storage, signature_bytes=signature_bytes)
+    def _listen(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self.cache.start()
 
+    def _purge(self) -> None:
+        self._run(self._copy.purge(self._replica.remove))
 
-def key_of(entry_id: str) -> Key:
-    """16 bytes."""
-    return blake2b(entry_id.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
-
-
-def read_note(data: bytes) -> Note | None:
-    """None for what is none."""
-    try:
-        return msgspec.msgpack.decode(data, type=Note)
-    except msgspec.DecodeError:
-        return None
-
-
-def read_value(data: bytes) -> Value | None:
-    """None for what is none."""
-    try:
-        return msgspec.msgpack.decode(data, type=Value)
-    except msgspec.DecodeError:
-        return None
+    def _run(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=f"shared {self._namespace}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(ended)

@@ -8,6 +8,9 @@ is not only folded into the copy: it also takes entries out of the own cache. Of
 counts, and an emptied namespace loses what was stored before, by the calendars of the instances; theirs should agree to
 within a second or so.
 
+A namespace is shared from when something is stored in it here, deleted from it, or known to be stored by others: to
+look up in names that nobody uses costs one question to Redis each second, and no membership.
+
 Rejected: to keep everything in the federation alone (a verified look-up learns from entries that it can name, and a
 Redis that is away would make every look-up a miss); to take what the copy found into the own cache (it would be kept
 twice, and be deleted twice).
@@ -16,28 +19,19 @@ twice, and be deleted twice).
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import Counter
 
 import msgspec
 import numpy as np
 
 from tandem.clock import Clock
-from tandem.fleet_copy import GAUGES, SINGLE, Meeting, Member, Note, SharingOptions, Value, read_note, read_value
+from tandem.fleet_copy import Meeting, Member, SharingOptions
+from tandem.fleet_members import FederationReport, Members
+from tandem.fleet_notes import Note, Value, read_note, read_value, sliced
 from tandem.semantic.base import Hit, Item, Lookup, Namespace, Vector
 from tandem.semantic.service import SemanticService
 
-
-class FederationReport(msgspec.Struct, frozen=True):
-    """``state``: ``ok``, or in words what is wrong. ``counters``: sums over all namespaces; ``entries``, ``waiting``
-    and ``unshared`` over the ``namespaces`` that are shared now. ``peers``: other instances that announced something in
-    one of them within the last ten minutes. ``behind_s``: how old news was when it was last read, where it was oldest.
-    """
-
-    state: str
-    namespaces: int
-    counters: dict[str, float]
-    peers: int = 0
-    behind_s: float = 0.0
+__all__ = ["FederationReport", "SharedSemantic"]
 
 
 class SharedSemantic:
@@ -59,50 +53,54 @@ class SharedSemantic:
         self.counters: Counter[str] = Counter()
         self._service = service
         self._clock = clock
-        self._meeting = meeting
         self._options = options or SharingOptions()
-        # In order of use. A namespace that was emptied may come back with vectors of another length: another scope.
-        self._members: OrderedDict[tuple[Namespace, int], Member] = OrderedDict()
-        self._closing: set[asyncio.Task[None]] = set()
+        self.members = None if meeting is None else Members(meeting, service.cache, clock, self._options)
 
     def start(self) -> None:
-        """Look after it from now on. Namespaces are shared from when they are first asked for."""
+        """Look after it from now on, and hear at once what became of namespaces that are on its disk."""
         self._service.start()
+        if self.members is not None:
+            for place in self.cache.directory.places()[: self._options.namespaces]:
+                self.members.join(place)
 
     def store(self, namespace: Namespace, item: Item) -> str:
         """As ``SemanticCache.store``; the others hear of it soon. Waits for nothing."""
         entry_id = self.cache.store(namespace, item)
-        if self._meeting is not None:
-            self._share(namespace, entry_id, item)
+        if self.members is not None:
+            self._share(self.members, namespace, entry_id, item)
         return entry_id
 
     async def lookup(self, namespace: Namespace, vector: Vector, threshold: float, k: int = 1) -> Lookup:
         """As ``SemanticCache.lookup``. Where that finds nothing, at most one entry that another instance stored; its
         payload is waited for as long as ``ValuesOptions`` says, 0.05 s.
 
-        The first look-ups in a namespace find only what is here: the copy is fetched meanwhile. Raises InvalidInput.
+        The first look-ups in a namespace find only what is here: whether others have more is asked meanwhile, and a
+        copy of it fetched. Raises InvalidInput.
         """
         found = self.cache.lookup(namespace, vector, threshold, k)
-        if found.hits or self._meeting is None:
+        if found.hits or self.members is None:
             return found
-        return Lookup(await self._elsewhere(self._meeting, namespace, vector, threshold), threshold)
+        place = (namespace, len(vector))
+        is_used = self.cache.directory.dims(namespace) is not None
+        member = self.members.join(place) if is_used else self.members.get(place)
+        if member is not None:
+            return Lookup(await self._elsewhere(member, vector, threshold), threshold)
+        self.members.ask(place)
+        return found
 
-    def delete(self, namespace: Namespace, ids: list[str] | None = None, dims: int | None = None) -> int:
+    async def delete(self, namespace: Namespace, ids: list[str] | None = None, dims: int | None = None) -> int:
         """As ``SemanticCache.delete``, here at once and on the others soon: on those that run and hear of it within
         what the stream remembers. How many entries went that this instance knew of.
 
         ``dims``: of the namespace's vectors, where the caller knows. Without, a namespace that nobody has used here
-        is only deleted here. What other instances have learned stays.
+        is only deleted here. What other instances have learned stays. Returns when not even the loss of power brings
+        back what was here; raises ServiceError where the disk does not confirm that.
         """
-        known = {entry.id for entry in self.cache.kept(namespace, ids)} if self._meeting else set()
-        gone = self.cache.delete(namespace, ids)
-        if self._meeting is None:
-            return gone
-        if dims is not None:
-            self._member(self._meeting, namespace, dims)
-        for (name, _), member in self._members.items():
-            if name == namespace:
-                known |= member.forget(ids)
+        dims = self.cache.directory.dims(namespace) or dims
+        known: set[str] = set()
+        for some in [None] if ids is None else sliced(list(dict.fromkeys(ids))):
+            known |= await self._delete(namespace, None if some is None else list(some), dims)
+        await self._service.settle()
         return len(known)
 
     def state(self) -> str:
@@ -111,29 +109,31 @@ class SharedSemantic:
 
     def federation(self) -> FederationReport | None:
         """How sharing stands; None when nothing is shared."""
-        if self._meeting is None:
-            return None
-        sums = Counter({name: float(count) for name, count in self.counters.items()})
-        found = [member.statistics() for member in self._members.values()]
-        for counts in found:
-            sums.update({name: count for name, count in counts.items() if name not in SINGLE})
-        peers = int(max((counts["peers"] for counts in found), default=0))
-        behind_s = max((counts["behind_s"] for counts in found), default=0.0)
-        states = [member.state() for member in self._members.values()]
-        state = next((state for state in states if state != "ok"), "ok") if states else "no namespace was used yet"
-        return FederationReport(state, len(self._members), dict(sums), peers, behind_s)
+        return None if self.members is None else self.members.report(self.counters)
 
     async def close(self) -> None:
         """Share what waits if that is quick, and settle what was written. Idempotent."""
-        members, self._members = list(self._members.values()), OrderedDict()
-        await asyncio.gather(*(member.close() for member in members), *self._closing)
-        if self._meeting is not None:
-            await self._meeting.close()
+        if self.members is not None:
+            await self.members.close()
         await self._service.close()
 
-    def _share(self, namespace: Namespace, entry_id: str, item: Item) -> None:
+    async def _delete(self, namespace: Namespace, ids: list[str] | None, dims: int | None) -> set[str]:
+        entries = self.cache.kept(namespace, ids)
+        self.cache.delete(namespace, ids)
+        known: set[str] = set()
+        for some in sliced(entries):
+            known |= {entry.id for entry in some}
+            await asyncio.sleep(0)
+        if self.members is None:
+            return known
+        if dims is not None:
+            await self.members.take((namespace, dims))
+        for member in self.members.of(namespace):
+            known |= await member.forget(ids)
+        return known
+
+    def _share(self, members: Members, namespace: Namespace, entry_id: str, item: Item) -> None:
         """Tell the others of an entry that was stored just now."""
-        assert self._meeting is not None, "there is nobody to share with"
         kept = self.cache.kept(namespace, [entry_id])
         if not kept:  # There was no room for it.
             return
@@ -142,8 +142,11 @@ class SharedSemantic:
         value = Value(entry.payload, entry.text)
         expires_s = None if entry.expires_s == np.inf else wall_s + entry.expires_s - now
         note = Note(entry_id, wall_s, expires_s, value.digest())
-        member = self._member(self._meeting, namespace, len(item.vector))
-        member.withdraw(note.key())
+        member = members.join((namespace, len(item.vector)))
+        if member is None:
+            self.counters["left_out"] += 1
+            return
+        member.replace(entry_id)
         data = msgspec.msgpack.encode(value)
         if len(data) > self._options.value_bytes:
             self.counters["too_long"] += 1
@@ -152,18 +155,19 @@ class SharedSemantic:
         else:
             member.share(note, _unit(item.vector), data)
 
-    async def _elsewhere(self, meeting: Meeting, namespace: Namespace, vector: Vector, threshold: float) -> list[Hit]:
-        member = self._member(meeting, namespace, len(vector))
+    async def _elsewhere(self, member: Member, vector: Vector, threshold: float) -> list[Hit]:
         unit = _unit(vector)
-        # One that has expired goes, and the next nearest is asked for. Where hundreds have, it is a miss.
+        # One that has expired, or was there when all was deleted, goes, and the next nearest is asked for. Where
+        # hundreds have, it is a miss.
         for _ in range(8):
             found = await member.cache.lookup(unit, threshold)
             note = None if found is None else read_note(found.note)
             if found is None or note is None:  # Deleted while its value was on its way.
                 return []
             wall_s = self._clock.wall()
-            if note.expires_s is not None and note.expires_s <= wall_s:
-                self.counters["expired"] += 1
+            is_over = note.expires_s is not None and note.expires_s <= wall_s
+            if is_over or member.is_gone(note):
+                self.counters["expired"] += is_over
                 member.drop(found.key)
                 continue
             value = read_value(found.value)
@@ -173,32 +177,6 @@ class SharedSemantic:
                 return []
             return [Hit(note.id, found.cosine, value.payload, max(0.0, wall_s - note.stored_s), value.text)]
         return []
-
-    def _member(self, meeting: Meeting, namespace: Namespace, dims: int) -> Member:
-        """This instance's part in a namespace, from now on if it had none."""
-        place = (namespace, dims)
-        if place not in self._members:
-            if len(self._members) >= self._options.namespaces:
-                self._part()
-            member = Member(meeting, namespace, dims, self.cache, self._clock, self._options)
-            member.start()
-            self._members[place] = member
-        self._members.move_to_end(place)
-        return self._members[place]
-
-    def _part(self) -> None:
-        """End sharing one namespace: a tenant who goes through names must not cost the others theirs."""
-        shares = Counter(namespace.tenant for namespace, _ in self._members)
-        most = max(shares.values())
-        place = next(place for place in self._members if shares[place[0].tenant] == most)
-        member = self._members.pop(place)
-        # What was counted stays counted.
-        left = member.statistics().items()
-        self.counters.update({name: int(count) for name, count in left if name not in GAUGES | SINGLE})
-        closing = asyncio.get_running_loop().create_task(member.close())
-        self.counters["parted"] += 1
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
 
 
 def _unit(vector: Vector) -> Vector:

@@ -15,7 +15,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"scheduling"}),
     frozenset(
         {"settings", "config", "settings_page", "devices", "build", "fleet", "caches"}
-        | {"fleet_copy", "fleet_semantic"}
+        | {"fleet_copy", "fleet_members", "fleet_notes", "fleet_semantic"}
         | {"engine", "admission", "intake", "recall", "errand", "near", "embedder"}
     ),
     frozenset({"server", "bulk", "bench", "simulation", "experiments", "distributed"}),

@@ -272,3 +272,25 @@ async def test_vectors_of_other_dimensions_are_refused_and_other_models_are_apar
     assert "16" in wrong.text
     apart = await server.ask("POST", "/v1/semantic-cache/lookup", {"vector": [1.0, 2.0], "model": "theirs"})
     assert apart.json()["hits"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("store", {"text": TEXT, "payload": 1, "namespace": "a\nb"}, 400),
+        ("store", {"text": TEXT, "payload": 1, "ttl_s": 1e12}, 400),
+        ("store", {"text": TEXT, "payload": 1, "id": "a\0"}, 400),
+        ("store", {"text": TEXT, "payload": 1, "namespace": "full"}, 400),
+        ("store", {"text": TEXT + " " * 70_000, "payload": 1}, 413),
+        ("lookup", {"text": TEXT, "namespace": "a\nb"}, 400),
+        ("lookup", {"text": TEXT, "namespace": "full"}, 400),
+        ("lookup", {"text": TEXT + " " * 70_000}, 413),
+    ],
+)
+async def test_what_is_refused_costs_no_forward_pass(
+    server: Cached, path: str, body: dict[str, object], status: int
+) -> None:
+    other = {"vector": [1.0, 2.0], "payload": 1, "namespace": "full"}
+    assert (await server.ask("POST", "/v1/semantic-cache/store", other)).status_code == 200
+    assert (await server.ask("POST", f"/v1/semantic-cache/{path}", body)).status_code == status
+    assert server.device.computed == []

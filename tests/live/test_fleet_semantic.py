@@ -25,7 +25,7 @@ from tests.redis_server import RedisServer
 pytestmark = pytest.mark.live
 
 PATH = "/v1/semantic-cache"
-KEYS = msgspec.structs.replace(OPTIONS, api_keys=("a", "b"))
+KEYS = msgspec.structs.replace(OPTIONS, api_keys=("a", "b", "admin"), admin_keys=("admin",))
 
 
 class Server:
@@ -65,7 +65,7 @@ class Server:
         raise AssertionError
 
     async def federation(self) -> dict[str, Any]:
-        report: dict[str, Any] = (await self.ask("GET", "/v1/cache/stats"))["federation"]
+        report: dict[str, Any] = (await self.ask("GET", "/v1/cache/stats", key="admin"))["federation"]
         return report
 
     async def close(self) -> None:

@@ -29,7 +29,7 @@ from tandem.caching.base import Key
 from tandem.caching.breaker import Breaker, BreakerOptions
 from tandem.caching.federated_board import Board
 from tandem.caching.federated_follower import Follower
-from tandem.caching.federated_outbox import Outbox, end, persist
+from tandem.caching.federated_outbox import Outbox, end, ended, persist
 from tandem.caching.federated_replica import Replica
 from tandem.caching.federated_snapshot import SnapshotOptions, Snapshots
 from tandem.caching.federated_wire import INSTANCE_BYTES, Addition, Announcement, Scope, StreamId, Wire
@@ -45,7 +45,8 @@ class FederationOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``queue_entries``: announcements that may wait to be sent. ``batch_entries``: how many are sent or read at once.
     ``wait_s``: how long one read waits for news. ``note_bytes``: the longest note. ``secret``: when given, all
     instances must have the same, and what was written without it is dropped. ``drain_s``: how long closing goes on
-    sending what waits."""
+    sending what waits. ``replay``: for who keeps elsewhere, say on a disk, what others may have removed while it was
+    away: of what a snapshot covers, the removals that the stream remembers are folded, too."""
 
     queue_entries: int = 10_000
     batch_entries: int = 256
@@ -53,6 +54,7 @@ class FederationOptions(msgspec.Struct, frozen=True, kw_only=True):
     note_bytes: int = 4096
     secret: bytes = b""
     drain_s: float = 0.5
+    replay: bool = False
     # Nobody waits for a try that fails, and each second without news costs hits: so they are closer together.
     breaker: BreakerOptions = BreakerOptions(most_s=2.0)
     snapshots: SnapshotOptions = SnapshotOptions()
@@ -79,7 +81,7 @@ class Federation:
         self._clock = clock
         self._outbox = Outbox(board.append, entries=options.queue_entries, batch=options.batch_entries)
         self._snapshots = Snapshots(board, self.wire, replica, options.snapshots)
-        self._follower = Follower(board, self.wire, replica, self._snapshots, self.instance)
+        self._follower = Follower(board, self.wire, replica, self._snapshots, self.instance, replay=options.replay)
         self._reads = Breaker("Reading the federated cache", options.breaker)
         self._writes = Breaker("Writing to the federated cache", options.breaker)
         self._counters: Counter[str] = Counter()
@@ -106,7 +108,7 @@ class Federation:
         }
         self._tasks = [asyncio.create_task(part, name=f"federated {name}") for name, part in parts.items()]
         for task in self._tasks:
-            task.add_done_callback(_ended)
+            task.add_done_callback(ended)
 
     async def caught_up(self) -> None:
         """Wait until everything was read that there was; for as long as Redis is away, if need be."""
@@ -150,9 +152,9 @@ class Federation:
 
     def state(self) -> str:
         """``ok``, or in words what is wrong."""
-        ended = [task for task in self._tasks if task.done()]
-        if ended:
-            return f"{', '.join(task.get_name() for task in ended)} has ended: a bug, see the log"
+        over = [task.get_name() for task in self._tasks if task.done()]
+        if over:
+            return f"{', '.join(over)} has ended: a bug, see the log"
         now = self._clock.now()
         states = [breaker.state(now) for breaker in (self._reads, self._writes)]
         return next((state for state in states if state != "ok"), "ok")
@@ -182,9 +184,3 @@ class Federation:
                     await self.keep()
             except OSError as error:
                 self._failed(error)
-
-
-def _ended(task: asyncio.Task[None]) -> None:
-    """Only a bug ends one of these tasks, and that must be heard of."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("%s has ended", task.get_name(), exc_info=error)

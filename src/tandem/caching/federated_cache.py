@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tandem.caching.base import Key
 from tandem.caching.breaker import Breaker, BreakerOptions
 from tandem.caching.federated import Federation
-from tandem.caching.federated_outbox import Outbox, end, persist
+from tandem.caching.federated_outbox import Outbox, end, ended, persist
 from tandem.caching.federated_replica import IndexReplica
 from tandem.caching.federated_values import Values
 from tandem.caching.federated_wire import Addition
@@ -74,7 +74,9 @@ class FederatedCache(Generic[V]):
     def start(self) -> None:
         """As ``Federation.start``, which it calls."""
         self.federation.start()
-        self._task = asyncio.create_task(persist(self._outbox.step, self._breaker, self._clock, self._failed))
+        sharing = persist(self._outbox.step, self._breaker, self._clock, self._failed)
+        self._task = asyncio.create_task(sharing, name="federated share")
+        self._task.add_done_callback(ended)
 
     async def lookup(self, row: NDArray[np.float32], bound: float) -> Hit[V] | None:
         """The value of the nearest entry with a cosine of at least ``bound`` to ``row`` float32 [d] whose value can be
@@ -128,6 +130,13 @@ class FederatedCache(Generic[V]):
         """The federation's, and what became of look-ups."""
         own = {name: float(count) for name, count in self.counters.items()}
         return self.federation.statistics() | own | {"unshared": float(len(self._outbox))}
+
+    def state(self) -> str:
+        """``ok``, or in words what is wrong."""
+        if self._task is not None and self._task.done():
+            return f"{self._task.get_name()} has ended: a bug, see the log"
+        state = self.federation.state()
+        return self._breaker.state(self._clock.now()) if state == "ok" else state
 
     async def _fetch(self, keys: list[Key]) -> dict[Key, V]:
         """Values by key, as far as they can be had. When the nearest one's is at hand nothing is waited for."""

@@ -16,6 +16,10 @@ from tandem.caching.federated_wire import START, Addition, Announcement, Fault, 
 _PEERS = 256
 
 
+# Entries read at once where nothing but removals is looked for.
+_REPLAYED = 256
+
+
 class Follower:
     """Keeps a replica in step with the stream.
 
@@ -28,7 +32,10 @@ class Follower:
     stream then ends before our place, or goes past it and does not have it; it is read from its beginning.
     """
 
-    def __init__(self, board: Board, wire: Wire, replica: Replica, snapshots: Snapshots, instance: bytes) -> None:
+    def __init__(
+        self, board: Board, wire: Wire, replica: Replica, snapshots: Snapshots, instance: bytes, *, replay: bool = False
+    ) -> None:
+        """``replay``: as in ``FederationOptions``."""
         self.counters: Counter[str] = Counter()
         self.place: StreamId = START
         """The last entry that was read."""
@@ -43,6 +50,7 @@ class Follower:
         self._replica = replica
         self._snapshots = snapshots
         self._instance = instance
+        self._replay = replay
         self._new = True
         self._doubt = True
 
@@ -65,11 +73,36 @@ class Follower:
             self.caught_up.set()
 
     async def _begin(self) -> None:
-        covered = await self._snapshots.load()
+        covered = await self._load()
         self.counters["snapshots_loaded"] += covered is not None
         # Without a snapshot, from the beginning of what there is.
         self.place = covered or START
         self._new = False
+
+    async def _load(self) -> StreamId | None:
+        """Take the snapshot in; returns the place that it covers, None when there is none. Raises OSError."""
+        covered = await self._snapshots.load()
+        if covered is not None and self._replay:
+            await fold(self._replica, [], await self._removed_by(covered))
+        return covered
+
+    async def _removed_by(self, covered: StreamId) -> list[Key]:
+        """Keys of which the last that the stream has up to ``covered`` is that they were removed. Raises OSError."""
+        removed: dict[Key, None] = {}
+        place = START
+        while place < covered:
+            entries = await self._board.read(place, _REPLAYED, 0.0)
+            if not entries:
+                break
+            place = entries[-1][0]
+            for announced in [self._wire.read_announcement(data) for at, data in entries if at <= covered]:
+                if isinstance(announced, Fault):
+                    continue  # It is counted where it is read in its turn.
+                if isinstance(announced.what, Addition):
+                    removed.pop(announced.what.key, None)
+                else:
+                    removed[announced.what] = None
+        return list(removed)
 
     async def _goes_on(self) -> bool:
         """Whether the stream is still the one that we have a place in. If we missed a part of it, the snapshot is taken
@@ -84,7 +117,7 @@ class Follower:
             return False
         if view.first > self.place:
             self.counters["gaps"] += 1
-            covered = await self._snapshots.load()
+            covered = await self._load()
             if covered is None or covered < self.place:
                 self.counters["gaps_left"] += 1
             else:

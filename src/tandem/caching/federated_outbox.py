@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tandem.caching.breaker import Breaker
 from tandem.clock import Clock
 
 T = TypeVar("T")
+
+log = logging.getLogger("tandem.caching")
 
 # While Redis is away: how often to look whether it is time for another try. Nobody waits for it.
 _TICK_S = 0.05
@@ -58,12 +61,18 @@ class Outbox(Generic[T]):
                 await self.step()
 
 
-async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def end(tasks: Sequence[asyncio.Task[Any]]) -> None:
     """Cancel ``tasks`` until they have ended. A library in between may swallow a cancellation."""
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:
             task.cancel()
         await asyncio.wait(pending, timeout=_AGAIN_S)
+
+
+def ended(task: asyncio.Task[Any]) -> None:
+    """For a task that only a bug ends, which must be heard of."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s has ended", task.get_name(), exc_info=error)
 
 
 async def persist(

@@ -15,7 +15,7 @@ from tandem.caching.federated_wire import Addition
 from tandem.types import Rows
 from tandem.vectors.base import NOTHING, Codes, Ids, Index, Storage
 
-# Rows handed out at once when all of them are asked for.
+# Rows handed out at once when all of them are asked for; removals folded at once.
 _BLOCK = 256
 # A key, its number, and a place for each in a table, as tracemalloc counts them; a note's object and its place.
 _KEY_BYTES, _NOTE_BYTES = 145, 90
@@ -53,11 +53,19 @@ class Replica(Protocol):
 async def fold(replica: Replica, added: Sequence[Addition], removed: Sequence[Key]) -> int:
     """As ``Replica.fold``, with turns for others in between: a graph takes up to a millisecond for each addition, and
     requests are not to wait for hundreds of them."""
-    refused = replica.fold([], removed) if removed else 0
+    refused = 0
+    for start in range(0, len(removed), _BLOCK):
+        refused += replica.fold([], removed[start : start + _BLOCK])
+        await asyncio.sleep(0)
     for start in range(0, len(added), _SLICE):
         refused += replica.fold(added[start : start + _SLICE], [])
         await asyncio.sleep(0)
     return refused
+
+
+def signature_bytes(storage: Storage, dims: int) -> int:
+    """Of a row of ``dims`` as an index of this storage keeps it."""
+    return dims * _TYPES[storage].itemsize
 
 
 class IndexReplica:
@@ -73,9 +81,11 @@ class IndexReplica:
         self.capacity = capacity
         self.evicted = 0
         self._type = _TYPES[storage]
-        self.signature_bytes = index.dims * self._type.itemsize
+        self.signature_bytes = signature_bytes(storage, index.dims)
         # Insertion order is the order of use.
         self._ids: dict[Key, int] = {}
+        self.keys = self._ids.keys()
+        """A view of all that are there, those that were used last at the end."""
         self._keys: dict[int, Key] = {}
         self._notes: dict[Key, bytes] = {}
         self._next = 0

@@ -106,7 +106,7 @@ def _serve(settings: Settings) -> None:
             if state.pool is not None:
                 metrics.watch_pool(name, {held: partial(_held_bytes, engine, name, held) for held in _POOL_STATES})
         metrics.describe(__version__, model.id, model.tier, model.device)
-        app = App(engine, options, metrics, clock, build_semantic(settings, clock))
+        app = App(engine, options, metrics, clock, build_semantic(settings, clock, model.fingerprint))
         server = HttpServer(app, options, listener, clock)
 
         def started(url: str) -> None:

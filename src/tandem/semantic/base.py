@@ -16,10 +16,15 @@ from tandem.verification import GuardOptions, GuardReport, Promise
 
 Vector: TypeAlias = NDArray[np.float32]
 
+NO_VECTOR: Vector = np.empty(0, np.float32)
+
+_THEIRS = "theirs: "
+# No fingerprint begins so.
+
 
 class Namespace(msgspec.Struct, frozen=True, array_like=True):
     """Entries of one namespace never meet those of another. ``model`` is what made the vectors: the fingerprint of a
-    model served here, or whatever a caller calls his own; cosines across models mean nothing."""
+    model served here (``served_by``), or whatever a caller calls his own; cosines across models mean nothing."""
 
     tenant: str
     name: str
@@ -28,11 +33,29 @@ class Namespace(msgspec.Struct, frozen=True, array_like=True):
     def __str__(self) -> str:
         return f"namespace {self.name!r}"
 
+    @classmethod
+    def of(cls, tenant: str, name: str, made: str | None, served_model: str) -> Namespace:
+        """For vectors that a caller made with ``made``, as he calls it, or, None, that are the served model's."""
+        return cls(tenant, name, served_model if made is None else _THEIRS + made)
+
+    def is_former(self, served_model: str) -> bool:
+        """Whether its vectors are of a model that was served before ``served_model``, so that nobody can ask for them
+        by text. False where it is not known what is served."""
+        return bool(served_model) and self.model != served_model and not self.model.startswith(_THEIRS)
+
 
 class SemanticOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Limits. ``budget_bytes`` holds vectors, payloads, texts and their books; over it, entries that nobody asked for
-    go first, from the tenant that holds the most."""
+    go first, from the tenant that holds the most.
 
+    ``served_model`` is the fingerprint of what is served, empty where that is not known. Namespaces of a model that
+    was served before it are kept, as the former model may come back, but they stand in nobody's way: over the budget
+    theirs are the first entries to go, whichever tenant's they are, and where a limit on namespaces is reached they
+    make room. Rejected: to drop them at the start, as a change of the model that is taken back an hour later would
+    cost all that was stored.
+    """
+
+    served_model: str = ""
     budget_bytes: int = 1 << 30
     max_namespaces: int = 1000
     max_tenant_namespaces: int = 100
@@ -66,7 +89,8 @@ class SemanticOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What is to be kept: ``payload`` is JSON as bytes and comes back as it is, unread. ``id`` None lets the cache
-    choose one; an id that is there is replaced. ``ttl_s`` None means the cache's default."""
+    choose one; an id that is there is replaced. ``ttl_s`` None means the cache's default. ``vector`` is ``NO_VECTOR``
+    until it was computed."""
 
     vector: Vector
     payload: bytes
@@ -109,7 +133,8 @@ class PromiseReport(msgspec.Struct, frozen=True):
 
 
 class NamespaceStatistics(msgspec.Struct, frozen=True):
-    """``feedback_right`` and ``feedback_wrong`` count what was reported beside audits, which teaches no threshold."""
+    """``former_model``: its vectors are of a model that is no longer served. ``feedback_right`` and ``feedback_wrong``
+    count what was reported beside audits, which teaches no threshold."""
 
     entries: int
     bytes: int
@@ -119,14 +144,18 @@ class NamespaceStatistics(msgspec.Struct, frozen=True):
     feedback_right: int
     feedback_wrong: int
     promises: list[PromiseReport]
+    former_model: bool = False
 
 
 class SemanticStatistics(msgspec.Struct, frozen=True):
-    """Of the whole cache since its start."""
+    """Of the whole cache since its start. ``former_namespaces`` and ``former_bytes`` are those of ``namespaces`` and
+    ``bytes`` that are of a model that is no longer served, and go first."""
 
     namespaces: int
+    former_namespaces: int
     entries: int
     bytes: int
+    former_bytes: int
     index_bytes: int
     lookups: int
     lookup_hits: int

@@ -1,8 +1,8 @@
 """The semantic cache: what was stored behind a vector is found by vectors near it.
 
 Everything here is plain and synchronous, and belongs to one thread: the event loop's. A look-up costs a search of the
-index and little else. What takes long, flushing a disk or copying a journal, is in ``journal.py`` and can run
-elsewhere.
+index and little else. What takes long is not done here: flushing a disk and copying a journal are in ``journal.py``
+and run elsewhere, and what an emptied namespace held is let go of bit by bit, by ``sweep``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from tandem.clock import Clock
-from tandem.errors import InvalidInput, PayloadTooLarge
+from tandem.errors import InvalidInput
 from tandem.semantic import checks
 from tandem.semantic.base import (
     Item,
@@ -24,6 +24,7 @@ from tandem.semantic.base import (
     SemanticStatistics,
     Vector,
 )
+from tandem.semantic.directory import Directory
 from tandem.semantic.records import Deleted, Labelled, NoRecorder, Record, Recorder, Stored
 from tandem.semantic.restore import restore
 from tandem.semantic.shelves import Shelves
@@ -50,6 +51,7 @@ class SemanticCache:
         # By chance as well: caches that are shared may begin in the same millisecond, and their ids must differ.
         self._epoch = f"{int(clock.wall() * 1000):x}-{secrets.token_hex(4)}"
         self._shelves = Shelves(options, make_index, self._epoch)
+        self.directory = Directory(options, self._shelves, clock)
         self._serial = 0
         self._stored = self._lookups = self._lookup_hits = 0
         self._audited = self._audited_wrong = self._alarms = 0
@@ -59,10 +61,8 @@ class SemanticCache:
 
         Raises InvalidInput for what makes no sense, PayloadTooLarge for what is over a limit or over the whole budget.
         """
-        checks.namespace(namespace)
-        checks.item(item, self._options)
         now = self._clock.now()
-        space = self._shelves.find(namespace, now)
+        space = self.directory.storable(namespace, item)
         vector = checks.vector(item.vector, space.index.dims if space else None, self._options)
         ttl_s = self._options.default_ttl_s if item.ttl_s is None else item.ttl_s
         self._serial += 1
@@ -74,12 +74,7 @@ class SemanticCache:
             stored_s=now,
             expires_s=np.inf if ttl_s is None else now + ttl_s,
         )
-        size = cost(entry, len(vector))
-        if size > self._options.budget_bytes:
-            raise PayloadTooLarge(
-                f"an entry of {size:,} bytes does not fit into the cache's {self._options.budget_bytes:,}",
-                param="payload",
-            )
+        checks.fits(cost(entry, len(vector)), self._options)
         space = space or self._shelves.open(namespace, len(vector), now)
         self._shelves.admit(space, [entry], vector[None])
         self._stored += 1
@@ -151,7 +146,8 @@ class SemanticCache:
     def delete(self, namespace: Namespace, ids: list[str] | None = None) -> int:
         """Forget entries of these ids, or the whole namespace with all that it learned. How many entries went.
 
-        When this returns, not even the loss of power brings them back.
+        When this returns nobody finds them, and the end of the process does not bring them back. The loss of power
+        may, until the recorder has settled: that takes as long as a disk does, and is ``SemanticService.settle``.
         """
         space = self._shelves.find(namespace, self._clock.now())
         if space is None:
@@ -166,7 +162,6 @@ class SemanticCache:
                 return 0
             self._shelves.drop(space, entries)
             self._recorder.append(Deleted(namespace, [entry.id for entry in entries]), takes_back=True)
-        self._recorder.settle()
         return gone
 
     def kept(self, namespace: Namespace, ids: Iterable[str] | None = None) -> list[Entry]:
@@ -187,20 +182,23 @@ class SemanticCache:
         for space in list(self._shelves):
             self._shelves.close(space)
 
-    def sweep(self) -> None:
-        """Clear away some of what has expired, in every namespace. For now and then; look-ups do not need it."""
-        self._shelves.sweep(self._clock.now())
+    def sweep(self) -> bool:
+        """Clear away some of what has expired, in every namespace, and some of what emptied ones held; whether there
+        is more of the latter. For now and then; look-ups do not need it."""
+        return self._shelves.sweep(self._clock.now())
 
     def serials(self) -> set[int]:
         """Of all entries that are there: what a journal must keep."""
-        return self._shelves.serials()
+        return set[int]().union(*(space.serials() for space in self._shelves))
 
     def statistics(self) -> SemanticStatistics:
         spaces = list(self._shelves)
         return SemanticStatistics(
             namespaces=len(spaces),
+            former_namespaces=sum(space.is_former for space in spaces),
             entries=len(self._shelves),
-            bytes=self._shelves.bytes,
+            bytes=self._shelves.ages.bytes,
+            former_bytes=self._shelves.ages.former_bytes,
             index_bytes=sum(space.index.memory_bytes() for space in spaces),
             lookups=self._lookups,
             lookup_hits=self._lookup_hits,

@@ -46,19 +46,30 @@ def text(given: str | None, options: SemanticOptions) -> None:
         raise PayloadTooLarge(f"text is over the limit of {options.max_text_bytes:,} bytes", param="text")
 
 
-def vector(given: Vector, dims: int | None, options: SemanticOptions) -> Vector:
-    """``given`` as float32 [d], contiguous and of length 1. ``dims`` is what the namespace holds, None for a new one.
+def fits(size: int, options: SemanticOptions) -> None:
+    """Whether an entry of ``size`` bytes may be there at all. Raises PayloadTooLarge."""
+    if size > options.budget_bytes:
+        raise PayloadTooLarge(
+            f"an entry of {size:,} bytes does not fit into the cache's {options.budget_bytes:,}", param="payload"
+        )
+
+
+def dims(given: int, held: int | None, options: SemanticOptions) -> None:
+    """Of a vector, and of those that its namespace holds, None for a new one. Raises InvalidInput."""
+    if not 1 <= given <= options.max_dims:
+        raise InvalidInput(f"vector must be a list of 1 to {options.max_dims} numbers, got {given}", param="vector")
+    if held is not None and given != held:
+        raise InvalidInput(f"vector has {given} dimensions, but the namespace holds vectors of {held}", param="vector")
+
+
+def vector(given: Vector, held: int | None, options: SemanticOptions) -> Vector:
+    """``given`` as float32 [d], contiguous and of length 1. ``held``: as of ``dims``.
 
     Raises InvalidInput for another shape, another d, numbers that are not finite and a vector without direction.
     """
-    if given.ndim != 1 or not 1 <= given.size <= options.max_dims:
-        raise InvalidInput(
-            f"vector must be a list of 1 to {options.max_dims} numbers, got shape {list(given.shape)}", param="vector"
-        )
-    if dims is not None and given.size != dims:
-        raise InvalidInput(
-            f"vector has {given.size} dimensions, but the namespace holds vectors of {dims}", param="vector"
-        )
+    if given.ndim != 1:
+        raise InvalidInput(f"vector must be a list of numbers, got shape {list(given.shape)}", param="vector")
+    dims(given.size, held, options)
     wide = given.astype(np.float64)
     length = float(np.sqrt(wide @ wide))
     if not math.isfinite(length):

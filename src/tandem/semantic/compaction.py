@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tandem.semantic.base import Namespace
@@ -15,7 +15,7 @@ from tandem.verification import Promise
 _BUFFER_BYTES = 1 << 20
 
 
-def copy(sources: Sequence[Path], live: set[int], max_labels: int) -> None:
+def copy(sources: Sequence[Path], live: set[int], max_labels: int, flush: Callable[[int], None]) -> None:
     """Put into the place of the last of ``sources`` a file that stands for all of them: entries whose serial number is
     in ``live``, and of each promise the latest ``max_labels`` since its alarm rang.
 
@@ -42,5 +42,5 @@ def copy(sources: Sequence[Path], live: set[int], max_labels: int) -> None:
             for label in kept:
                 file.write(frame(encode(label)))
         file.flush()
-        os.fsync(file.fileno())
+        flush(file.fileno())
     os.replace(temporary, target)

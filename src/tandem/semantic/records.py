@@ -45,15 +45,11 @@ Record: TypeAlias = Stored | Deleted | Labelled
 
 
 class Recorder(Protocol):
-    """Where records go. Neither method raises for what a disk does: a cache goes on without."""
+    """Where records go. It does not raise for what a disk does: a cache goes on without."""
 
     def append(self, record: Record, takes_back: bool) -> None:
         """When this returns, the end of the process loses nothing of it; the loss of power may. ``takes_back`` says
         that something written before is wrong from now on."""
-        ...
-
-    def settle(self) -> None:
-        """When this returns, the loss of power does not undo what was appended. Takes milliseconds."""
         ...
 
 
@@ -62,9 +58,6 @@ class NoRecorder:
 
     def append(self, record: Record, takes_back: bool) -> None:
         """Forgotten."""
-
-    def settle(self) -> None:
-        """Nothing to settle."""
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -9,16 +9,19 @@ believed.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
+from tandem.errors import ConfigError
 from tandem.semantic.records import Record, decode
 
 log = logging.getLogger("tandem.semantic")
@@ -40,9 +43,53 @@ def frame(body: bytes) -> bytes:
     return length + struct.pack("<II", zlib.crc32(length), zlib.crc32(body)) + body
 
 
+def lock_folder(folder: Path) -> int:
+    """A descriptor that holds the folder until it is closed, or the process ends. Raises ConfigError, OSError."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigError(f"the semantic cache in {folder} is in use by another process; give each its own") from None
+    return descriptor
+
+
+def file_of(folder: Path, number: int) -> Path:
+    return folder / f"{number:08d}.records"
+
+
+def new_file(path: Path) -> int:
+    """A descriptor that appends to an empty file of records. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    try:
+        os.write(descriptor, PLAIN)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def sync_folder(folder: Path, flush: Callable[[int], None]) -> None:
+    """Bring to the disk which files are there. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        flush(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def files_of(folder: Path) -> list[Path]:
     """Oldest first."""
     return sorted(folder.glob("*.records"), key=lambda path: int(path.stem))
+
+
+def bytes_of(folder: Path) -> int:
+    """Of all its files of records."""
+    found = 0
+    for path in files_of(folder):
+        with contextlib.suppress(OSError):  # A compaction removed it.
+            found += path.stat().st_size
+    return found
 
 
 def sound_files(folder: Path) -> list[Path]:

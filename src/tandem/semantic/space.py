@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -47,13 +47,19 @@ Found: TypeAlias = tuple[Entry, float]
 
 
 class Space:
-    """One namespace. Serial numbers are the cache's, so that they tell entries of all namespaces apart."""
+    """One namespace. Serial numbers are the cache's, so that they tell entries of all namespaces apart.
 
-    def __init__(self, namespace: Namespace, index: Index, verdicts: Verdicts) -> None:
+    ``is_former``: its vectors are of a model that is no longer served. ``is_closed``: nobody finds it any more, and
+    what it holds goes bit by bit.
+    """
+
+    def __init__(self, namespace: Namespace, index: Index, verdicts: Verdicts, is_former: bool = False) -> None:
         self.namespace = namespace
         self.index = index
         self.verdicts = verdicts
-        self._bytes = 0
+        self.is_former = is_former
+        self.is_closed = False
+        self.bytes = 0
         self._lookups = 0
         self._lookup_hits = 0
         self._entries: dict[int, Entry] = {}
@@ -81,7 +87,7 @@ class Space:
         for entry in entries:
             self._entries[entry.serial] = entry
             self._serials[entry.id] = entry.serial
-            self._bytes += cost(entry, self.index.dims)
+            self.bytes += cost(entry, self.index.dims)
             if entry.expires_s < np.inf:
                 heapq.heappush(self._expiries, (entry.expires_s, entry.serial))
         if len(self._expiries) > 2 * len(self._entries) + _STALE:
@@ -93,7 +99,20 @@ class Space:
         self.index.remove(np.array([entry.serial for entry in entries], np.int64))
         for entry in entries:
             del self._entries[entry.serial], self._serials[entry.id]
-            self._bytes -= cost(entry, self.index.dims)
+            self.bytes -= cost(entry, self.index.dims)
+
+    def serials(self) -> Iterable[int]:
+        """Of its entries."""
+        return self._entries.keys()
+
+    def tear_down(self, most: int) -> list[int]:
+        """Of one that is closed: let go of at most so many entries; their serial numbers. None when all is gone."""
+        if not self._entries:
+            return []
+        gone = [self._entries.popitem()[0] for _ in range(min(most, len(self._entries)))]
+        for _ in gone:
+            self._serials.popitem()
+        return gone
 
     def due(self, now: float) -> Iterator[Entry]:
         """Some of the entries whose time is over, for the caller to drop one by one."""
@@ -132,13 +151,14 @@ class Space:
     def statistics(self) -> NamespaceStatistics:
         return NamespaceStatistics(
             entries=len(self._entries),
-            bytes=self._bytes,
+            bytes=self.bytes,
             index_bytes=self.index.memory_bytes(),
             lookups=self._lookups,
             lookup_hits=self._lookup_hits,
             feedback_right=self.verdicts.right,
             feedback_wrong=self.verdicts.wrong,
             promises=self.verdicts.report(),
+            former_model=self.is_former,
         )
 
 

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from tandem.errors import InvalidInput
 from tandem.fleet_semantic import SharedSemantic
-from tandem.semantic.base import Hit, Item, Lookup, Namespace, Vector
+from tandem.semantic.base import NO_VECTOR, Hit, Item, Lookup, Namespace, Vector
 from tandem.server.base import Api, Reply
 from tandem.server.errors import NotJson
 from tandem.server.gateway import Gateway
@@ -180,20 +180,25 @@ class SemanticRoutes:
             payload.decode()
         except UnicodeDecodeError as error:
             raise NotJson(f"the payload is not valid UTF-8: byte {payload[error.start]:#04x} is out of place") from None
-        vector = await self._vector(request, body.text, body.vector)
-        item = Item(vector=vector, payload=payload, text=body.text, ttl_s=body.ttl_s, id=body.id)
-        return Reply(_encode(SemanticStored(self._shared.store(self._namespace(request, body), item))))
+        namespace = self._namespace(request, body)
+        item = Item(vector=NO_VECTOR, payload=payload, text=body.text, ttl_s=body.ttl_s, id=body.id)
+        # Before a text is embedded: what is refused should cost no forward pass.
+        self._cache.directory.check_store(namespace, item, self._dims(body))
+        vector = await self._vector(request, body)
+        stored = self._shared.store(namespace, msgspec.structs.replace(item, vector=vector))
+        return Reply(_encode(SemanticStored(stored)))
 
     async def lookup(self, request: Request) -> Reply:
         """With a promise, among what this instance keeps; without, where that is no hit, among what others told of.
         Raises InvalidInput, and what embedding raises."""
         body = await self._gateway.read(request, _lookup)
-        vector = await self._vector(request, body.text, body.vector)
         namespace = self._namespace(request, body)
-        if body.max_error is None:
+        promise = None if body.max_error is None else Promise(body.max_error, body.confidence)
+        self._cache.directory.check_lookup(namespace, self._dims(body), body.k, body.text, promise)
+        vector = await self._vector(request, body)
+        if promise is None:
             found = await self._shared.lookup(namespace, vector, body.threshold, body.k)
         else:
-            promise = Promise(body.max_error, body.confidence)
             found = self._cache.lookup_verified(namespace, vector, promise, body.k, body.text)
         return Reply(_encode(_shown(found)))
 
@@ -204,30 +209,32 @@ class SemanticRoutes:
         return Reply(_encode(SemanticLearned(learned)))
 
     async def delete(self, request: Request) -> Reply:
-        """With no body, the whole namespace."""
+        """With no body, the whole namespace. Raises ServiceError where a disk does not confirm it."""
         name = request.path.removeprefix(f"{PATH}/")
         body = await self._gateway.read_or(request, _delete, SemanticDelete())
-        namespace = Namespace(request.tenant, name, body.fingerprint or self._made(body.model))
-        # Of vectors that a caller made we know no length.
-        dims = self._gateway.service.model.dims if body.model is None else None
-        return Reply(_encode(SemanticDeleted(self._shared.delete(namespace, body.ids, dims))))
+        model = self._gateway.service.model
+        made = body.model if body.fingerprint is None else None
+        namespace = Namespace.of(request.tenant, name, made, body.fingerprint or model.fingerprint)
+        # Of vectors that a caller or a former model made we know no length.
+        dims = model.dims if body.model is None and body.fingerprint is None else None
+        return Reply(_encode(SemanticDeleted(await self._shared.delete(namespace, body.ids, dims))))
 
     def _namespace(self, request: Request, body: SemanticStore | SemanticLookup | SemanticFeedback) -> Namespace:
-        return Namespace(request.tenant, body.namespace, self._made(body.model))
+        return Namespace.of(request.tenant, body.namespace, body.model, self._gateway.service.model.fingerprint)
 
-    def _made(self, model: str | None) -> str:
-        return self._gateway.service.model.fingerprint if model is None else f"theirs: {model}"
+    def _dims(self, body: SemanticStore | SemanticLookup) -> int:
+        """Of the vector that is given, or of the one that is to be computed."""
+        return self._gateway.service.model.dims if body.vector is None else len(body.vector)
 
-    async def _vector(self, request: Request, text: str | None, given: list[float] | None) -> Vector:
-        if given is not None:
+    async def _vector(self, request: Request, body: SemanticStore | SemanticLookup) -> Vector:
+        if body.vector is not None:
             # Numbers beyond float32 become infinite, and are refused as such.
             with np.errstate(over="ignore"):
-                return np.array(given, np.float32)
-        if not text:
+                return np.array(body.vector, np.float32)
+        if not body.text:
             raise InvalidInput("give a `text` to embed, or a `vector`", param="text")
-        result = await self._gateway.embed(
-            request, EmbedRequest(inputs=[text], normalize=True, timeout_s=self._gateway.options.request_timeout_s)
-        )
+        wanted = EmbedRequest(inputs=[body.text], normalize=True, timeout_s=self._gateway.options.request_timeout_s)
+        result = await self._gateway.embed(request, wanted)
         return np.asarray(result.rows[0], np.float32)
 
 

@@ -224,11 +224,11 @@ def test_a_crash_after_the_copy_reads_the_copy_alone(tmp_path: Path) -> None:
 def test_it_wants_a_compaction_after_many_restarts(tmp_path: Path) -> None:
     for _ in range(16):
         with opened(tmp_path) as (store, journal):
-            assert not journal.wants_compaction(store.statistics().bytes)
+            assert not journal.prepare_compaction(store.statistics().bytes)
     with opened(tmp_path) as (store, journal):
-        assert journal.wants_compaction(store.statistics().bytes)
+        assert journal.prepare_compaction(store.statistics().bytes)
         journal.compaction(store.serials())()
-        assert not journal.wants_compaction(store.statistics().bytes)
+        assert not journal.prepare_compaction(store.statistics().bytes)
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_full_disk_costs_persistence_and_no_answer(tmp_path: Path, caplog: pyt
             for degrees in (10, 20, 30):
                 store.store(HERE, item(degrees, b"%d" % degrees))
         assert len(payloads(store)) == 4
-        assert journal.state() == "the disk refused 3 writes"
+        assert journal.state() == "the disk refused 3 writes: File too large"
         store.store(HERE, item(40, b"40"))
     assert len(caplog.records) == 1
     with opened(tmp_path) as (store, _):

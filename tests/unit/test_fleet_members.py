@@ -1,0 +1,123 @@
+"""Which namespaces an instance shares, and what deletions do wherever they are heard of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tandem.fleet_notes import scope_of
+from tandem.semantic.base import Item, Namespace
+from tests.federated_board import DIMS, rows, until
+from tests.semantic_fleet import OURS, Fleet, found, item, members_of
+
+
+@pytest.fixture
+async def fleet() -> AsyncIterator[Fleet]:
+    fleet = Fleet()
+    yield fleet
+    fleet.hall.fail(None)
+    for instance in fleet.instances:
+        await instance.close()
+
+
+async def test_to_look_up_where_nobody_stores_is_no_part_in_it(fleet: Fleet) -> None:
+    one, other = fleet.join(), fleet.join()
+    for number in range(200):
+        assert await found(one, 1, Namespace("a", str(number), "model")) == []
+    await until(lambda: not members_of(one)._asking)
+    report = one.federation()
+    assert report is not None
+    assert (report.namespaces, report.counters.get("parted", 0)) == (0, 0)
+    other.store(Namespace("a", "7", "model"), item(1))
+    await fleet.settled(Namespace("a", "7", "model"))
+    assert len(await found(one, 1, Namespace("a", "7", "model"))) == 1
+
+
+async def test_a_namespace_is_asked_about_once_in_a_while_and_a_silent_redis_costs_misses(fleet: Fleet) -> None:
+    one = fleet.join(ask_every_s=1.0)
+    board = fleet.hall.boards[scope_of(OURS, "int8", DIMS).id()]
+    board.trouble = ConnectionError("refused")
+    for _ in range(3):
+        for _ in range(5):
+            assert await found(one, 1) == []
+        await until(lambda: not members_of(one)._asking)
+        fleet.clock.advance(1.0)
+    assert board.calls == 3
+    report = one.federation()
+    assert report is not None
+    assert report.counters == {"unanswered": 3}
+
+
+async def test_who_goes_through_names_while_redis_is_silent_holds_few_of_them(fleet: Fleet) -> None:
+    one = fleet.join(namespaces=3, closing=2)
+    fleet.hall.silence.clear()
+    for number in range(50):
+        one.store(Namespace("a", str(number), "model"), item(1))
+        await asyncio.sleep(0)
+    report = one.federation()
+    assert report is not None
+    assert (report.namespaces, report.counters["parted"], report.counters["left_out"]) == (3, 2, 45)
+    assert len(members_of(one)._closing) == 2
+    # What is deleted must be told, so it waits for its turn.
+    deleting = asyncio.create_task(one.delete(Namespace("a", "49", "model")))
+    await asyncio.sleep(0)
+    fleet.hall.silence.set()
+    assert await deleting == 1
+
+
+async def test_what_is_deleted_while_an_instance_is_away_is_gone_when_it_is_back(fleet: Fleet, tmp_path: Path) -> None:
+    """Also where a snapshot was written since, which knows nothing of what went."""
+    one, other = fleet.join(tmp_path), fleet.join()
+    for number in range(1, 4):
+        one.store(OURS, item(number, id=str(number)))
+    await fleet.settled()
+    fleet.instances.remove(one)
+    await one.close()
+    await other.delete(OURS, ["1"])
+    await other.delete(OURS, ["2"])
+    other.store(OURS, item(2, id="2"))
+    await fleet.settled()
+    member = members_of(other).get((OURS, DIMS))
+    assert member is not None
+    await member.cache.federation.keep()
+    again = fleet.join(tmp_path)
+    await fleet.settled()
+    assert [await found(again, number) for number in (1, 2, 3)] == [[], ["2"], ["3"]]
+    assert again.cache.kept(OURS, ["1"]) == []
+
+
+async def test_what_is_deleted_elsewhere_goes_also_where_it_was_never_shared(fleet: Fleet) -> None:
+    one, other = fleet.join(value_bytes=100), fleet.join()
+    one.store(OURS, item(1, id="short"))
+    one.store(OURS, msgspec.structs.replace(item(2, id="long"), payload=b"1" * 200))
+    await fleet.settled()
+    assert await other.delete(OURS, ["long"]) == 0
+    await fleet.settled()
+    assert await found(one, 2) == []
+    assert await found(one, 1) == ["short"]
+
+
+async def test_a_namespace_of_thousands_is_emptied_at_once_and_bit_by_bit(fleet: Fleet) -> None:
+    one, other = fleet.join(), fleet.join()
+    many = rows(1000, seed=1)
+    for number, vector in enumerate(many):
+        one.store(OURS, Item(vector=vector, payload=b"1", id=str(number)))
+        if number % 250 == 0:
+            await fleet.settled()
+    await fleet.settled()
+    turns = 0
+    deleting = asyncio.create_task(other.delete(OURS))
+    while not deleting.done():
+        await asyncio.sleep(0)
+        turns += 1
+        if turns == 1:
+            assert (await other.lookup(OURS, many[999], 0.99)).hits == []
+    assert await deleting == 999, "the look-up has let go of one"
+    assert turns > 1000 / 256
+    await fleet.settled()
+    await until(lambda: one.cache.statistics().entries == 0)
+    assert (await one.lookup(OURS, many[0], 0.99)).hits == []
