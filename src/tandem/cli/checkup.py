@@ -21,6 +21,7 @@ from tandem.backends.cgroup import memory_limit_bytes
 from tandem.backends.choose import Tried, Wish, candidates, options_for, tries
 from tandem.backends.cpu import CpuInfo, cpu_info
 from tandem.backends.probe import Probes
+from tandem.cli.checkup_caches import CacheFinding, cache_findings, without_password
 from tandem.cli.serve import server_options
 from tandem.config import SETTINGS, Settings, source_options
 from tandem.devices import CPU
@@ -104,6 +105,7 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     model_name: str
     model: ModelFacts | None
+    caches: list[CacheFinding]
     candidates: list[Candidate]
     problems: list[str]
 
@@ -120,14 +122,16 @@ def examine(settings: Settings, how: Examination) -> Checkup:
     tried = _candidates(settings, cpu, model, how)
     if model is not None and not any(one.state == "chosen" for one in tried):
         problems.append("no inference engine works here for this model")
+    machine = _machine(settings, cpu)
     return Checkup(
-        machine=_machine(settings, cpu),
+        machine=machine,
         engines={name: _version(name) for name in BACKENDS},
         settings=_changed(settings),
         store=_store(source_options(settings).store_dir),
         address=f"{settings.host}:{settings.port}",
         model_name=settings.model,
         model=None if model is None else _described(model),
+        caches=cache_findings(settings, model, machine.memory_limit_bytes or machine.memory_bytes, problems),
         candidates=tried,
         problems=problems,
     )
@@ -180,7 +184,7 @@ def _changed(settings: Settings) -> dict[str, str]:
 
 
 def _worded(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else without_password(str(value))
 
 
 def _store(folder: Path) -> StoreFacts:

@@ -60,6 +60,10 @@ def report(found: Checkup) -> Iterator[str]:
     yield _fact("settings", "; ".join(changed) or "all as by default")
     yield _fact("address", found.address)
     yield _fact("model", f"{found.model_name}{_model(found.model)}")
+    for one in found.caches:
+        yield _fact(one.name, one.words)
+        if one.advice:
+            yield _fact("", f"-> {one.advice}")
     yield ""
     yield from map(_candidate, found.candidates)
     yield ""
