@@ -117,16 +117,35 @@ def test_a_trial_of_a_large_cache_sees_a_sample() -> None:
     assert masks == {1: 0, 1024: 0, 1025: 1, 2048: 1, 2049: 3, 200_000: 255}
 
 
-def test_counts_are_remembered_halved_and_never_too_small() -> None:
+def test_counts_are_remembered_and_halved() -> None:
     popularity = Popularity(500)
     rng = np.random.default_rng(2)
     counts = {low: int(rng.integers(0, 16)) for low, _ in WORDS[:500]}
     for low, count in counts.items():
         popularity.note(low, count)
-    assert all(popularity.of(low) >= count for low, count in counts.items())
-    assert sum(popularity.of(low) == count for low, count in counts.items()) > 475
+        popularity.note(low, 1)
+    known = {low: popularity.of(low) for low in counts}
+    assert sum(known[low] == max(count, 1) for low, count in counts.items()) > 495
     popularity.halve()
-    assert all(popularity.of(low) >= count // 2 for low, count in counts.items())
+    assert [popularity.of(low) for low in counts] == [count // 2 for count in known.values()]
+
+
+def test_however_many_keys_pass_a_new_one_has_no_count_of_theirs() -> None:
+    popularity = Popularity(500)
+    for low, _ in WORDS[:15_000]:
+        popularity.note(low, 1)
+    assert sum(popularity.of(low) > 0 for low, _ in WORDS[15_000:]) < 25
+
+
+def test_what_was_used_often_is_remembered_longest_and_of_the_others_the_latest() -> None:
+    popularity = Popularity(500)
+    for low, _ in WORDS[:500]:
+        popularity.note(low, 3)
+    for low, _ in WORDS[500:10_000]:
+        popularity.note(low, 1)
+    assert sum(popularity.of(low) == 3 for low, _ in WORDS[:500]) > 480
+    latest = sum(popularity.of(low) == 1 for low, _ in WORDS[8_000:10_000])
+    assert latest > 1_400 > 10 * sum(popularity.of(low) == 1 for low, _ in WORDS[500:2_500])
 
 
 def test_rings_share_columns() -> None:
