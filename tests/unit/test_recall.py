@@ -229,6 +229,24 @@ async def test_the_second_level_fills_the_first(device: Device) -> None:
     await second.close()
 
 
+async def test_what_a_caller_does_to_his_row_is_nobody_elses_business(device: Device) -> None:
+    shelf = Shelf()
+    first = cached_engine(device, store=shelf)
+    computed = rows(await first.embed(asking(words(1), normalize=False))).copy()
+    await first.close()
+    engine = cached_engine(device, store=shelf)
+    for source in (L2, L1):
+        found = await engine.embed(asking(words(1), normalize=False))
+        assert sources(found) == [source]
+        assert rows(found).tobytes() == computed.tobytes()
+        rows(found)[:] = 0.0
+    await engine.close()
+    assert engine.recall is not None
+    (kept,) = engine.recall.cache.now(engine.recall.text_keys(asking(words(1))))
+    assert kept is not None
+    assert kept.row.tobytes() == computed.tobytes()
+
+
 async def test_shares_are_counted_by_texts_and_by_tokens(engine: Engine) -> None:
     await engine.embed(asking(words(1), words(1, 2, 3)))
     await engine.embed(asking(words(1, 2, 3)))
