@@ -2,13 +2,14 @@
 
 Run from the repository: ``python -m bench.near_duplicates --data ../shared/data``; ``--rows FOLDER`` holds rows that
 are computed already, NAME.npy (float32 [n, d]) beside NAME.json (the n texts). ``--part`` picks some
-of race, promise and cost.
+of race, promise, cost and index.
 
 **race**: for each data set and key, the share of texts that the best threshold in hindsight could serve at a share of
 error. Keys: ``static``, ``minhash``, and the first layers of the same model as the smaller model before it: six layers
 are the model, so ``3 layers`` stands for a key at half its price. With the guards as they are by default, and strict.
 **promise**: streams in 20 shuffled orders of each data set. The threshold is learned on the first half; kept means that
 of what is served of the second half no larger share is under the bound than was allowed.
+**index**: what holds the signatures (``bench/near_indexes.py``).
 **cost**: one look-up with all data sets' texts as anchors, against one forward pass of one text.
 
 It could mislead in that shuffled data sets have no time of day: real traffic drifts, which is the alarm's business.
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.near_indexes import indexes
 from bench.near_streams import Choice, Encoder, Stream, batch_of, streams
 from tandem.bench.conditions import Neighbours, conditions
 from tandem.bench.report import Check, Report, at_least, at_most, shown, table
@@ -174,6 +176,18 @@ def cost(found: Sequence[Stream], model: LoadedModel, encoder: Encoder, report: 
     ]
 
 
+def held(found: Sequence[Stream], model: LoadedModel) -> str:
+    """Static signatures of all texts, of which three quarters fit."""
+    queries = [query for stream in found for query in stream.queries]
+    rows = np.concatenate([stream.rows for stream in found])
+    order = np.random.default_rng(0).permutation(len(queries)).tolist()
+    signer = StaticSigner(np.asarray(model.weights["embeddings.token.weight"]), rows.shape[1], fit_after=1000)
+    for place in order[:1000]:
+        signer.observe(queries[place].ids, rows[place])
+    signatures = np.stack([signer.sign(queries[place].ids) for place in order])
+    return indexes(signatures, len(signatures) * 3 // 4)
+
+
 def timed(call: Callable[[], object]) -> float:
     started_s = time.perf_counter()
     call()
@@ -186,7 +200,7 @@ def main() -> int:
     parser.add_argument("--rows", type=Path, help="folder of rows that are computed already")
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--set", nargs="*", default=list(NAMES), metavar="NAME")
-    parser.add_argument("--part", nargs="*", default=["race", "promise", "cost"])
+    parser.add_argument("--part", nargs="*", default=["race", "promise", "cost", "index"])
     parser.add_argument("--texts", type=int, default=8000, help="of each data set")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--out", type=Path, help="folder for the report as JSON")
@@ -203,6 +217,9 @@ def main() -> int:
         if name in args.part:
             report.details[name] = part(found, model)
             print(f"\n{report.details[name]}\n", flush=True)
+    if "index" in args.part:
+        report.details["index"] = held(found, model)
+        print(f"\n{report.details['index']}\n", flush=True)
     if "cost" in args.part:
         cost(found, model, encoder, report)
     report.busy_by_others = neighbours.share()

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tandem.caching.guards import Strictness
-from tandem.caching.near_duplicate import Look, NearDuplicateTier, NearOptions, Query, cosine_of
+from tandem.caching.near_duplicate import NOT_LOOKED, Look, NearDuplicateTier, NearOptions, Query, cosine_of
 from tandem.caching.near_sketches import SketchIndex
 from tandem.caching.signatures import GivenSigner, StaticSigner
 from tandem.errors import ConfigError
@@ -43,11 +43,12 @@ class Desk:
         return None if report is None else report.learned.threshold
 
     def teach(self, rng: np.random.Generator, count: int = 60) -> None:
-        """Pairs that are the same in all, so that a threshold is proven."""
+        """Pairs whose rows are the same and whose signatures are near, so that a threshold is proven."""
         for _ in range(count):
-            signature = rng.standard_normal(DIMS).astype(np.float32)
-            for text in ("how warm is the sea", "how warm is the sea?"):
-                self.ask(Query(text, [1, 2, 3], signature=signature), signature)
+            row = unit(rng)
+            for text, noise in (("how warm is the sea", 0.0), ("how warm is the sea?", rng.uniform(0, 0.2))):
+                signature = row + np.float32(noise) * unit(rng)
+                self.ask(Query(text, [1, 2, 3], signature=signature), row)
 
 
 def query(text: str | None, signature: NDArray[np.float32], space: str = "", tenant: str = "") -> Query:
@@ -126,6 +127,46 @@ def test_texts_of_another_space_do_not_answer() -> None:
     desk.ask(query("where is the station", row, "tenant a"), row)
     assert desk.tier.look_up(query("where is the station?", row, "tenant b")).nearest is None
     assert desk.tier.look_up(query("where is the station?", row, "tenant a")).nearest is not None
+
+
+def test_what_one_tenant_taught_serves_no_other() -> None:
+    desk, rng = Desk(), np.random.default_rng(0)
+    desk.teach(rng)
+    row = unit(rng)
+    for tenant in ("", "another"):
+        desk.ask(query("where is the station", row, tenant, tenant), row)
+    assert served(desk, query("where is the station?", row), row)
+    looks = [desk.tier.look_up(query("where is the station?", row, "another", "another")) for _ in range(20)]
+    assert all(look.serve is None and look.nearest is not None for look in looks)
+    assert desk.tier.report("another") is not None
+    assert desk.tier.report("nobody") is None
+    assert desk.tier.statistics()["tenants"] == 2
+
+
+def test_without_a_threshold_a_full_window_ends_the_search_but_for_audits() -> None:
+    short = msgspec.structs.replace(EAGER, learner=LearnerOptions(window=50, relearn_every=1))
+    desk, rng = Desk(msgspec.structs.replace(LOOSE, audit=short)), np.random.default_rng(0)
+    for _ in range(200):
+        signature = unit(rng)
+        for text in ("a question", "a question?"):
+            desk.ask(query(text, signature), unit(rng))
+    assert desk.threshold() is None
+    row = unit(rng)
+    desk.ask(query("where is it", row), row)
+    looks = [desk.tier.look_up(query("where is it?", row)) for _ in range(500)]
+    assert 60 <= sum(look.audit for look in looks) <= 140, "one in five"
+    assert all((look.nearest is not None) is look.audit for look in looks)
+
+
+def test_what_is_computed_for_others_becomes_an_anchor_and_no_label() -> None:
+    desk, rng = Desk(), np.random.default_rng(0)
+    row = unit(rng)
+    desk.rows[b"computed"] = row
+    desk.tier.learn(query("where is it", row), NOT_LOOKED, b"computed", row)
+    nearest = desk.tier.look_up(query("where is it?", row)).nearest
+    assert nearest is not None
+    assert nearest.key == b"computed"
+    assert desk.tier.statistics()["labels"] == 0
 
 
 def test_long_texts_are_left_alone() -> None:

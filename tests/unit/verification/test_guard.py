@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tandem.errors import ConfigError
-from tandem.verification import Alarm, Guard, GuardOptions, Promise
+from tandem.verification import Alarm, Guard, GuardOptions, LearnerOptions, Promise
 from tandem.verification.binomial import upper_bound
 
 
@@ -31,6 +31,25 @@ def test_then_it_checks_a_share_and_serves() -> None:
     assert guard.serves(0.6)
     assert not guard.serves(0.4)
     assert "serves at" in guard.report().words
+
+
+def test_a_full_window_that_proves_nothing_is_not_checked_all_over_again() -> None:
+    options = GuardOptions(learner=LearnerOptions(window=2_000))
+    guard = Guard(Promise(0.05), options)
+    for index in range(2_000):
+        assert guard.audit()
+        guard.observe(0.5, right=index % 2 == 0)
+    assert guard.threshold() is None
+    assert 150 < sum(guard.audit() for _ in range(4_000)) < 250
+    guard.forget()
+    assert all(guard.audit() for _ in range(100)), "an alarm begins anew"
+
+
+def test_the_tally_says_what_the_report_says() -> None:
+    guard = trained()
+    tally, report = guard.tally(), guard.report()
+    assert (tally.labels, tally.audited) == (report.learned.labels, report.audited)
+    assert (tally.audited_wrong, tally.alarms) == (report.audited_wrong, report.alarms)
 
 
 def test_the_coin_is_seeded() -> None:
