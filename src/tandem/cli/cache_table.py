@@ -50,10 +50,12 @@ def _rows(rows: Mapping[str, Any]) -> Iterator[str]:
 def _near(near: Mapping[str, Any], state: str) -> Iterator[str]:
     counts = dict(near)
     threshold, audited = counts.pop("threshold"), counts.pop("audited")
+    served, tenants = counts.pop("serving", 0), counts.pop("tenants", 0)
     wrong, share = counts.pop("audited_wrong"), counts.pop("audited_error", 0.0)
     bound = counts.pop("audited_error_bound", 1.0)
     yield from _fact("near", state)
-    proven = "nothing is served" if threshold < 0 else f"served from a cosine of {threshold:.4f} of signatures on"
+    least = f", from a similarity of {threshold:.4f} of signatures on" if served else ""
+    proven = f"{served:,.0f} of {tenants:,.0f} tenants that asked are served{least}"
     seen = f"{wrong:,.0f} of {audited:,.0f} audited answers were wrong ({share:.1%}, at most {bound:.1%} of all)"
     yield from _fact("", f"{proven}; {seen if audited else 'none was audited yet'}")
     yield from _counts(counts)
@@ -66,8 +68,8 @@ def _semantic(stats: Mapping[str, Any]) -> Iterator[str]:
     yield from _fact("semantic", stats.get("semantic_state") or "ok")
     yield from _fact(
         "",
-        f"{counts.pop('entries'):,} payloads in {counts.pop('namespaces'):,} namespaces, {_mib(held)}, "
-        f"{_mib(index)} of it index; {hits:,} of {lookups:,} look-ups had a hit ({hits / max(1, lookups):.1%})",
+        f"{counts.pop('entries'):,} payloads in {counts.pop('namespaces'):,} namespaces: {_mib(held)}, and "
+        f"{_mib(index)} of indexes; {hits:,} of {lookups:,} look-ups had a hit ({hits / max(1, lookups):.1%})",
     )
     yield from _counts(counts)
     shared = stats.get("federation")
@@ -90,6 +92,8 @@ def _namespaces(namespaces: Mapping[str, Any]) -> Iterator[str]:
         lookups = found["lookups"]
         share = found["lookup_hits"] / max(1, lookups)
         yield f"{shown:<40} {found['entries']:>11,} {found['bytes'] / 2**20:>10.1f} {lookups:>10,} {share:>12.1%}"
+        if found.get("former_model"):
+            yield "  of a model that is served no more; the first to go when room is needed"
         for one in found["promises"]:
             promise = one["promise"]
             asked = f"at most {promise['max_error']:.1%} wrong, {promise['confidence']:.0%} sure"

@@ -38,7 +38,8 @@ class Warmth(msgspec.Struct):
 
     def words(self, seconds: float) -> str:
         """For people."""
-        rest = f"; {self.left_out:,} lines had no text" if self.left_out else ""
+        lines = "1 line" if self.left_out == 1 else f"{self.left_out:,} lines"
+        rest = f"; {lines} had no text" if self.left_out else ""
         return (
             f"{self.warm:,} texts are warm ({self.known:,} were known before), {self.failed:,} failed, "
             f"in {seconds:.1f} s{rest}"

@@ -79,8 +79,7 @@ def _breaker_state(counts: Mapping[str, float]) -> str:
 
 
 def _near(counts: Mapping[str, float]) -> dict[str, _Values]:
-    # Cosines of signatures that may answer are never under 0: a threshold of less says that there is none.
-    serving, audited = counts["threshold"] >= 0, counts["audited"] > 0
+    served, audited = counts["serving"], counts["audited"] > 0
     reasons = {name.removeprefix(_REFUSED): count for name, count in counts.items() if name.startswith(_REFUSED)}
     return {
         table.NEAR_LOOKUPS.name: _one(counts["lookups"]),
@@ -88,8 +87,8 @@ def _near(counts: Mapping[str, float]) -> dict[str, _Values]:
         table.NEAR_SERVED.name: _one(counts["served"]),
         table.NEAR_REFUSED.name: {(reason,): count for reason, count in reasons.items()},
         table.NEAR_LABELLED.name: _one(counts["labelled"]),
-        table.NEAR_SERVING.name: _one(serving),
-        table.NEAR_THRESHOLD.name: _one(counts["threshold"]) if serving else {},
+        table.NEAR_TENANTS.name: {("served",): served, ("learning",): counts["tenants"] - served},
+        table.NEAR_THRESHOLD.name: _one(counts["threshold"]) if served else {},
         table.NEAR_AUDITED.name: _one(counts["audited"]),
         table.NEAR_AUDITED_WRONG.name: _one(counts["audited_wrong"]),
         table.NEAR_ERROR.name: _one(counts["audited_error"]) if audited else {},

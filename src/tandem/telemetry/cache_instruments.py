@@ -58,11 +58,16 @@ NEAR_REFUSED = Instrument(
 NEAR_LABELLED = Instrument(
     "tandem_near_labelled_total", COUNTER, "Look-ups whose candidate was compared with the model's own row."
 )
-NEAR_SERVING = Instrument(
-    "tandem_near_serving", GAUGE, "1 while a threshold is proven, so that rows are served, else 0."
+NEAR_TENANTS = Instrument(
+    "tandem_near_tenants",
+    GAUGE,
+    "Tenants that asked for near-duplicates: served, as a threshold is proven for them, or learning.",
+    ("state",),
 )
 NEAR_THRESHOLD = Instrument(
-    "tandem_near_threshold_cosine", GAUGE, "Least cosine of two signatures that is served; absent while none is proven."
+    "tandem_near_threshold_cosine",
+    GAUGE,
+    "Least similarity of two signatures that is served, where it is lowest; absent while none is proven.",
 )
 NEAR_AUDITED = Instrument(
     "tandem_near_audited", GAUGE, "Answers over the threshold that were checked since the alarm last rang."
@@ -93,7 +98,7 @@ SEMANTIC_EXPIRED = Instrument("tandem_semantic_expired_total", COUNTER, "Payload
 SEMANTIC_NAMESPACES = Instrument("tandem_semantic_namespaces", GAUGE, "Namespaces that hold payloads.")
 SEMANTIC_ENTRIES = Instrument("tandem_semantic_entries", GAUGE, "Payloads held.")
 SEMANTIC_BYTES = Instrument("tandem_semantic_bytes", GAUGE, "Bytes that count against semantic_cache_bytes.")
-SEMANTIC_INDEX_BYTES = Instrument("tandem_semantic_index_bytes", GAUGE, "Of memory, what the indexes take.")
+SEMANTIC_INDEX_BYTES = Instrument("tandem_semantic_index_bytes", GAUGE, "Memory that the indexes take.")
 SEMANTIC_AUDITS = Instrument(
     "tandem_semantic_audits_total", COUNTER, "Audits of promises that were answered: right or wrong.", ("answer",)
 )
@@ -148,7 +153,7 @@ CACHE_INSTRUMENTS = (
     NEAR_SERVED,
     NEAR_REFUSED,
     NEAR_LABELLED,
-    NEAR_SERVING,
+    NEAR_TENANTS,
     NEAR_THRESHOLD,
     NEAR_AUDITED,
     NEAR_AUDITED_WRONG,

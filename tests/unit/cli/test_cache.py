@@ -100,7 +100,7 @@ def test_warm_sends_each_text_in_the_background_with_the_key(
     assert main(["cache", "warm", str(file), "--url", url]) == 0
     captured = capsys.readouterr()
     assert "3 texts are warm (0 were known before), 0 failed" in captured.out
-    assert "1 lines had no text" in captured.out
+    assert "1 line had no text" in captured.out
     assert "line 4: no field" in captured.err
     ((method, path, body, key),) = Table.asked
     assert (method, path, key) == ("POST", "/v1/embeddings", "Bearer secret")

@@ -30,6 +30,8 @@ NEAR = {
     "refused_negation": 2,
     "anchors": 50,
     "bytes": 5000,
+    "tenants": 3,
+    "serving": 1,
     "labels": 30,
     "threshold": 0.97,
     "audited": 12,
@@ -108,8 +110,9 @@ async def test_the_near_tier_tells_its_audited_error_and_threshold() -> None:
     assert value(found, "tandem_near_error_bound_ratio") == 0.53
     assert value(found, "tandem_near_threshold_cosine") == 0.97
     assert found["tandem_near_refused_total"] == {("numbers",): 5, ("negation",): 2}
-    unproven = reading(replace(report, near=NEAR | {"threshold": -1.0, "audited": 0, "audited_wrong": 0}), None)
-    assert value(unproven, "tandem_near_serving") == 0
+    unproven = reading(replace(report, near=NEAR | {"serving": 0, "threshold": -1.0, "audited": 0}), None)
+    assert found["tandem_near_tenants"] == {("served",): 1, ("learning",): 2}
+    assert unproven["tandem_near_tenants"] == {("served",): 0, ("learning",): 3}
     assert unproven["tandem_near_threshold_cosine"] == unproven["tandem_near_error_ratio"] == {}
 
 
