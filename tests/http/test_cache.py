@@ -254,6 +254,8 @@ async def test_a_promise_serves_nothing_before_it_has_learned(server: Cached) ->
         ("lookup", {"text": "w1", "k": 0}, "k"),
         ("lookup", {"text": "w1", "k": 101}, "k"),
         ("lookup", {"text": "w1", "max_error": 0}, "max_error"),
+        ("lookup", {"text": "w1", "max_error": 5e-324}, "max_error"),
+        ("lookup", {"text": "w1", "max_error": 0.1, "confidence": 1e-9}, "confidence"),
         ("lookup", {"text": "w1", "namespace": ""}, "namespace"),
         ("feedback", {"id": "no such", "right": True}, "id"),
         ("feedback", {"id": "no such"}, "right"),

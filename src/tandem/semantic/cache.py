@@ -102,6 +102,7 @@ class SemanticCache:
         that were stored with theirs, more can be served. Raises InvalidInput, PayloadTooLarge.
         """
         checks.text(text, self._options)
+        checks.promise(promise)
         now = self._clock.now()
         space, unit = self._enter(namespace, vector, k, now)
         if space is None:
@@ -148,7 +149,9 @@ class SemanticCache:
 
         When this returns nobody finds them, and the end of the process does not bring them back. The loss of power
         may, until the recorder has settled: that takes as long as a disk does, and is ``SemanticService.settle``.
+        Raises InvalidInput for what can be no namespace.
         """
+        checks.namespace(namespace)
         space = self._shelves.find(namespace, self._clock.now())
         if space is None:
             return 0

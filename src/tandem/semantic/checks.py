@@ -8,9 +8,14 @@ import numpy as np
 
 from tandem.errors import InvalidInput, PayloadTooLarge
 from tandem.semantic.base import Item, Namespace, SemanticOptions, Vector
+from tandem.verification import Promise
 
 MAX_NAME_CHARS = 200
 """Of a namespace, a tenant, an entry's id."""
+
+MIN_ERROR, MAX_ERROR = 1e-4, 0.9
+MIN_CONFIDENCE, MAX_CONFIDENCE = 0.5, 0.9999
+"""Of a promise."""
 
 
 def namespace(given: Namespace) -> None:
@@ -83,6 +88,20 @@ def k(given: int, options: SemanticOptions) -> None:
     """Raises InvalidInput."""
     if not 1 <= given <= options.max_k:
         raise InvalidInput(f"k must be from 1 to {options.max_k}, got {given}", param="k")
+
+
+def promise(given: Promise) -> None:
+    """Raises InvalidInput. A share so small that no number of labels proves it, or a confidence that is none, is not
+    worth a guard; and no count of labels can be told for them."""
+    if not MIN_ERROR <= given.max_error <= MAX_ERROR:
+        raise InvalidInput(
+            f"max_error must be from {MIN_ERROR:g} to {MAX_ERROR:g}, got {given.max_error:g}", param="max_error"
+        )
+    if not MIN_CONFIDENCE <= given.confidence <= MAX_CONFIDENCE:
+        raise InvalidInput(
+            f"confidence must be from {MIN_CONFIDENCE:g} to {MAX_CONFIDENCE:g}, got {given.confidence:g}",
+            param="confidence",
+        )
 
 
 def threshold(given: float) -> None:

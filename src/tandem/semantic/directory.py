@@ -53,6 +53,8 @@ class Directory:
         checks.namespace(namespace)
         checks.k(k, self._options)
         checks.text(text, self._options)
+        if promise is not None:
+            checks.promise(promise)
         space = self._shelves.find(namespace, self._clock.now())
         checks.dims(dims, space.index.dims if space else None, self._options)
         if space is not None and promise is not None:

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from tandem.errors import InvalidInput
 from tandem.fleet_semantic import SharedSemantic
+from tandem.semantic import checks
 from tandem.semantic.base import NO_VECTOR, Hit, Item, Lookup, Namespace, Vector
 from tandem.server.base import Api, Reply
 from tandem.server.errors import NotJson
@@ -66,10 +67,12 @@ class SemanticLookup(msgspec.Struct, kw_only=True):
     threshold: Annotated[float, Meta(ge=-1, le=1, description="The least cosine.")] = 0.95
     k: Annotated[int, Meta(ge=1, le=100, description="How many hits at the most, the nearest first.")] = 1
     max_error: Annotated[
-        Annotated[float, Meta(gt=0, lt=1)] | None,
+        Annotated[float, Meta(ge=checks.MIN_ERROR, le=checks.MAX_ERROR)] | None,
         Meta(description="Serve only what keeps this share of wrong answers."),
     ] = None
-    confidence: Annotated[float, Meta(gt=0, lt=1, description="How certainly it is kept.")] = 0.99
+    confidence: Annotated[
+        float, Meta(ge=checks.MIN_CONFIDENCE, le=checks.MAX_CONFIDENCE, description="How certainly it is kept.")
+    ] = 0.99
 
 
 class SemanticHit(msgspec.Struct):

@@ -138,3 +138,25 @@ def test_promises_of_a_namespace_are_limited() -> None:
         store.lookup_verified(HERE, at(0), Promise(share))
     with pytest.raises(InvalidInput, match=r"2 promises already \(0\.1 at 0\.95, 0\.2 at 0\.95\)"):
         store.lookup_verified(HERE, at(0), Promise(0.3))
+
+
+@pytest.mark.parametrize(
+    "promise", [Promise(5e-324), Promise(0.99), Promise(0.1, 1 - 1e-12), Promise(0.1, 1e-300)], ids=repr
+)
+def test_a_promise_that_nothing_could_prove_is_refused_and_spoils_no_report(promise: Promise) -> None:
+    store = cache()
+    store.store(HERE, item())
+    with pytest.raises(InvalidInput, match="must be from"):
+        store.lookup_verified(HERE, at(0), promise)
+    with pytest.raises(InvalidInput, match="must be from"):
+        store.directory.check_lookup(HERE, 4, 1, promise=promise)
+    assert store.namespaces("tenant")[HERE].promises == []
+
+
+@pytest.mark.parametrize(("max_error", "confidence"), [(1e-4, 0.9999), (1e-4, 0.5), (0.9, 0.5), (0.9, 0.9999)])
+def test_promises_at_the_bounds_are_reported(max_error: float, confidence: float) -> None:
+    store = cache()
+    store.store(HERE, item())
+    store.lookup_verified(HERE, at(0), Promise(max_error, confidence))
+    (report,) = store.namespaces("tenant")[HERE].promises
+    assert "serves nothing" in report.report.words
