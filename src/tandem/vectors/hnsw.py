@@ -9,14 +9,15 @@ from tandem.types import Rows
 from tandem.vectors.base import NOTHING, Codes, Ids, IndexOptions, SnapshotFile
 from tandem.vectors.graph import Graph
 from tandem.vectors.snapshot import Snapshot
-from tandem.vectors.storage import TYPES, checked, checked_codes, checked_ids, encode, lengths, unit_rows
+from tandem.vectors.storage import checked, checked_codes, checked_ids, directed, encode
 from tandem.vectors.turns import Turns
 
 # Rows added before others get their turn: a millisecond or two in a graph of a million.
 _STEP = 2
-# Fetched beyond k. The graph compares the query as int8, too, which swaps neighbours less than 0.001 apart; so a few
-# more are ranked anew by the exact cosine with the query as it is.
-_EXTRA = 6
+# Queries that share a turn, and the fixed cost of a search: a millisecond or two as well.
+_TURN = 16
+# Rows whose middle is taken for the middle of all that will come.
+_SAMPLE = 8192
 
 
 class HnswIndex:
@@ -56,23 +57,17 @@ class HnswIndex:
             return self._graph.bury(ids)
 
     def search(self, rows: Rows, k: int) -> tuple[Ids, NDArray[np.float32]]:
-        unit = unit_rows(rows, self.dims)
-        codes = encode(unit, self.options.storage)
-        ids = np.full((len(unit), k), NOTHING, np.int64)
-        cosines = np.full((len(unit), k), -1, np.float32)
-        for place in range(len(unit)):
+        rows, long = directed(rows, self.dims)
+        if len(rows) == 1:
             with self._lock:
-                if not len(self._graph):
-                    break
-                near, held = self._graph.near(codes[place : place + 1], k + _EXTRA)
-            wide = held.astype(np.float32)
-            exact = (wide @ unit[place]) / lengths(wide)
-            best = (-exact).argsort(kind="stable")[:k]
-            ids[place, : len(best)] = near[best]
-            cosines[place, : len(best)] = exact[best]
-        # Not clip, which costs ten times as much on so few numbers.
-        np.minimum(cosines, 1, out=cosines)
-        return ids, np.maximum(cosines, -1, out=cosines)
+                return self._graph.near(rows, long, k)
+        ids = np.full((len(rows), k), NOTHING, np.int64)
+        cosines = np.full((len(rows), k), -1, np.float32)
+        for start in range(0, len(rows), _TURN):
+            turn = slice(start, start + _TURN)
+            with self._lock:
+                ids[turn], cosines[turn] = self._graph.near(rows[turn], long[turn], k)
+        return ids, cosines
 
     def memory_bytes(self) -> int:
         with self._lock:
@@ -85,28 +80,28 @@ class HnswIndex:
     def stored(self, ids: Ids) -> tuple[Ids, Codes]:
         ids = checked_ids(ids)
         with self._lock:
-            rows = self._graph.rows(ids.view(np.uint64))
-        there = np.array([row is not None for row in rows], bool)
-        found = [row for row in rows if row is not None]
-        codes = np.stack(found) if found else np.empty((0, self.dims), TYPES[self.options.storage])
-        return ids[there], codes
+            return self._graph.stored(ids)
 
     def write(self, file: SnapshotFile, prefix: str = "") -> None:
         with self._lock:
-            dump = self._graph.dump()
-        file.part(f"{prefix}graph", dump)
+            parts = self._graph.dump()
+        for name, part in parts.items():
+            file.part(f"{prefix}{name}", part)
 
     @classmethod
     def read(cls, options: IndexOptions, snapshot: Snapshot, prefix: str = "") -> HnswIndex:
         """What ``write`` wrote. Raises SnapshotBroken."""
         index = cls(options)
-        index._graph.load(snapshot[f"{prefix}graph"])
+        index._graph.load(snapshot, prefix)
         return index
 
     def close(self) -> None:
         """Nothing runs."""
 
     def _put(self, ids: Ids, codes: Codes) -> None:
+        with self._lock:
+            if not len(self._graph) and not self._graph.graves:
+                self._graph.aim(codes[:: -(-len(codes) // _SAMPLE) or 1])
         for start in range(0, len(ids), _STEP):
             with self._lock:
                 self._graph.put(ids[start : start + _STEP], codes[start : start + _STEP])

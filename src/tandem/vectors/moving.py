@@ -10,6 +10,7 @@ import numpy as np
 from tandem.vectors.base import Codes, Ids, Index
 from tandem.vectors.turns import Turns
 
+_SEED = 7
 # Rows moved between two looks at whether to stop.
 _STEP = 256
 # What changed during a move is moved again, and what changed during that; so many rows with writers held up.
@@ -41,7 +42,8 @@ class Move:
 
     def run(self, stopped: Callable[[], bool], swap: Callable[[], None]) -> bool:
         """Move all, then call ``swap`` under the lock, at a moment when both hold the same. Whether it got there."""
-        ids = self._source.ids()
+        # In any order, so that the first few that a new graph sees are like all.
+        ids = np.random.default_rng(_SEED).permutation(self._source.ids())
         for start in range(0, len(ids), _STEP):
             if stopped():
                 return False

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from tandem.vectors.base import IndexOptions, SnapshotBroken, Storage
 
-VERSION = 1
+VERSION = 2
 
 _MAGIC = b"TANDEMVX"
 _TAIL = struct.Struct("<I16s8s")

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from tandem.types import Rows
 from tandem.vectors.base import Codes, Ids, Storage
 
+# Squared lengths within which float32 has all of its digits, with room for what they are multiplied with.
+_SMALL, _LARGE = 1e-12, 1e12
+
 TYPES: dict[Storage, type[np.generic]] = {"int8": np.int8, "float16": np.float16, "float32": np.float32}
 
 
@@ -65,6 +68,18 @@ def unit_rows(rows: Rows, dims: int) -> Rows:
         raise ValueError("a row is not finite, or is zero and has no direction")
     wide /= long[:, None]
     return wide.astype(np.float32)
+
+
+def directed(rows: Rows, dims: int) -> tuple[Rows, NDArray[np.float32]]:
+    """Rows that have a direction, float32 [n, dims], and their lengths [n]: as they are, or at length 1 where squares
+    of such numbers are too much for float32. For look-ups, which need no more. Raises ValueError as ``unit_rows``."""
+    rows = np.asarray(rows)
+    if rows.ndim == 2 and rows.shape[1] == dims and rows.dtype == np.float32:
+        squares: NDArray[np.float32] = np.vecdot(rows, rows)
+        if len(rows) and squares.min() > _SMALL and squares.max() < _LARGE:
+            return np.ascontiguousarray(rows), np.sqrt(squares)
+    unit = unit_rows(rows, dims)
+    return unit, np.ones(len(unit), np.float32)
 
 
 def encode(unit: Rows, storage: Storage) -> Codes:

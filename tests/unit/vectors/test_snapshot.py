@@ -70,7 +70,7 @@ def proven(contents: object) -> bytes:
 @pytest.mark.parametrize(
     ("changed", "about"),
     [
-        ({"version": 2}, "version 2"),
+        ({"version": 1}, "version 1"),
         ({"version": "old"}, "another version"),
         ({"dims": 3}, "dims 3, not 16"),
         ({"storage": "float16"}, "storage float16, not int8"),
@@ -84,7 +84,7 @@ def proven(contents: object) -> bytes:
 def test_a_file_that_is_sound_but_says_other_things_is_refused(
     tmp_path: Path, changed: dict[str, Any], about: str
 ) -> None:
-    contents = {"version": 1, "kind": "plain", "dims": DIMS, "storage": "int8", "parts": [], **changed}
+    contents = {"version": 2, "kind": "plain", "dims": DIMS, "storage": "int8", "parts": [], **changed}
     (tmp_path / "index").write_bytes(proven(contents))
     with pytest.raises(SnapshotBroken, match=about):
         load_index(tmp_path / "index", OPTIONS)
