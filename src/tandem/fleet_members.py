@@ -26,7 +26,8 @@ Place: TypeAlias = tuple[Namespace, int]
 class FederationReport(msgspec.Struct, frozen=True):
     """``state``: ``ok``, or in words what is wrong. ``counters``: sums over all namespaces; ``entries``, ``waiting``
     and ``unshared`` over the ``namespaces`` that are shared now. ``peers``: other instances that announced something in
-    one of them within the last ten minutes. ``behind_s``: how old news was when it was last read, where it was oldest.
+    one of them within the last ten minutes. ``behind_s``: since when there may be news that was not read, where it is
+    longest; about a second as a rule.
     """
 
     state: str

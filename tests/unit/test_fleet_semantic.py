@@ -186,9 +186,11 @@ async def test_a_value_that_is_not_the_notes_is_no_hit(fleet: Fleet) -> None:
     report = other.federation()
     assert report is not None
     assert report.counters["mismatched"] == 2
-    assert (report.peers, report.behind_s) == (1, 0.0)
+    assert report.peers == 1
     fleet.clock.advance(600.0)
-    assert msgspec.structs.replace(report, peers=0) == other.federation()
+    later = other.federation()
+    assert later is not None
+    assert later.peers == 0
 
 
 async def test_what_has_expired_is_no_hit_and_hides_nothing(fleet: Fleet) -> None:

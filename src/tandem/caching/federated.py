@@ -85,7 +85,7 @@ class Federation:
         self._reads = Breaker("Reading the federated cache", options.breaker)
         self._writes = Breaker("Writing to the federated cache", options.breaker)
         self._counters: Counter[str] = Counter()
-        self._behind_s = 0.0
+        self._at_end_s = clock.now()
         self._tasks: list[asyncio.Task[None]] = []
 
     def announce(self, added: Sequence[Addition] = (), removed: Sequence[Key] = ()) -> None:
@@ -135,8 +135,8 @@ class Federation:
 
     def statistics(self) -> dict[str, float]:
         """Counters and gauges by name. ``newest_wall_s``: when the newest announcement that was read was made, by the
-        calendar of who made it; ``behind_s``: how old it was then, by ours. ``peers``: other instances that announced
-        something within the last ten minutes."""
+        calendar of who made it. ``behind_s``: since when there may be announcements that were not read; a read waits
+        ``wait_s`` for them. ``peers``: other instances that announced something within the last ten minutes."""
         parts = {"": self._counters, "outbox_": self._outbox.counters}
         parts |= {"read_": self._follower.counters, "snapshot_": self._snapshots.counters}
         since_s = self._clock.wall() - _RECENTLY_S
@@ -146,7 +146,7 @@ class Federation:
             "waiting": float(len(self._outbox)),
             "breaker_opened": float(self._reads.opened + self._writes.opened),
             "newest_wall_s": self._follower.newest_wall_s,
-            "behind_s": self._behind_s,
+            "behind_s": self._clock.now() - self._at_end_s,
             "peers": float(sum(wall_s >= since_s for wall_s in self._follower.heard.values())),
         }
 
@@ -162,11 +162,9 @@ class Federation:
     async def _read(self) -> None:
         # A probe asks for what is there and waits for nothing.
         wait_s = self._options.wait_s if self._reads.closed else 0.0
-        heard = self._follower.counters["heard"]
         await self._follower.step(self._options.batch_entries, wait_s)
-        if self._follower.counters["heard"] != heard:
-            # A calendar that is ahead of ours is not news from the future.
-            self._behind_s = max(0.0, self._clock.wall() - self._follower.newest_wall_s)
+        if self._follower.at_end:
+            self._at_end_s = self._clock.now()
 
     def _failed(self, error: OSError) -> None:
         self._counters["errors"] += 1

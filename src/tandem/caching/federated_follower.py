@@ -43,6 +43,8 @@ class Follower:
         """When the newest announcement was made, by the calendar of who made it."""
         self.heard: dict[bytes, float] = {}
         """The same of each instance that was heard of, the last one last."""
+        self.at_end = False
+        """The last step came to the end of the stream."""
         self.caught_up = asyncio.Event()
         """Set once the end of the stream was reached for the first time."""
         self._board = board
@@ -62,6 +64,7 @@ class Follower:
         """Read the next ``count`` entries at most, waiting so long for one. Raises OSError."""
         if self._new:
             await self._begin()
+        self.at_end = False
         entries = await self._board.read(self.place, count, wait_s)
         if (self._doubt or not entries or len(entries) == count) and not await self._goes_on():
             return
@@ -70,6 +73,7 @@ class Follower:
         if entries:
             self.place = max(self.place, entries[-1][0])
         if len(entries) < count:
+            self.at_end = True
             self.caught_up.set()
 
     async def _begin(self) -> None:

@@ -53,16 +53,18 @@ def warm(server: Server, file: Path, clock: Clock) -> int:
     A list that is refused for what is in it is halved until the texts at fault stand alone: one bad line costs a
     few requests more, and no other text.
     """
-    found, begun_s = Warmth(), clock.now()
+    found, begun_s, is_done = Warmth(), clock.now(), False
     try:
         for chunk in _chunks(file, found):
             _send(server, chunk, found)
+        is_done = True
     except ServerBusyError as error:
         raise ServerBusyError(
             f"{error}; run it again when the server is well: what is warm costs next to nothing"
         ) from None
     finally:
-        print(found.words(clock.now() - begun_s))
+        if is_done or found.warm or found.failed:
+            print(found.words(clock.now() - begun_s))
     return 5 if found.failed else 0
 
 

@@ -112,7 +112,9 @@ FEDERATION_PEERS = Instrument(
     "tandem_federation_peers", GAUGE, "Other instances that announced something within the last ten minutes."
 )
 FEDERATION_LAG = Instrument(
-    "tandem_federation_lag_seconds", GAUGE, "How old the news of others was when it was last read."
+    "tandem_federation_lag_seconds",
+    GAUGE,
+    "Since when there may be news of others that was not read; a second as a rule.",
 )
 FEDERATION_ENTRIES = Instrument("tandem_federation_entries", GAUGE, "Entries known of all instances.")
 FEDERATION_UNSENT = Instrument("tandem_federation_unsent", GAUGE, "Entries and announcements that wait to be shared.")

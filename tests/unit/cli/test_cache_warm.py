@@ -165,8 +165,13 @@ def test_a_reply_that_does_not_come_is_asked_for_again(url: str, tmp_path: Path)
     assert "timed out" in client.notes[0]
 
 
-def test_a_file_that_can_not_be_read_is_told(client: Client, tmp_path: Path) -> None:
+def test_a_file_that_can_not_be_read_is_told(
+    client: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     for name in ("bytes", "gone"):
         with pytest.raises(JobError, match="can not be read"):
             warm(client.server, tmp_path / name, client.clock)
+    assert not capsys.readouterr().out
+    assert warm(client.server, lines(tmp_path, "", " "), client.clock) == 0
+    assert "0 texts are warm" in capsys.readouterr().out
