@@ -23,7 +23,7 @@ from tandem.semantic.space import Entry
 T = TypeVar("T")
 
 # Entries that are looked at in one go, where there may be thousands.
-_SLICE = 256
+_SLICE = 64
 # A key that says: all that was stored before this moment is gone. No entry's key begins so, but one in 2**64.
 _EMPTIED = blake2b(b"the namespace was emptied", digest_size=8).digest()
 _MICRO = 1e6

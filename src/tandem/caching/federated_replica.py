@@ -15,12 +15,12 @@ from tandem.caching.federated_wire import Addition
 from tandem.types import Rows
 from tandem.vectors.base import NOTHING, Codes, Ids, Index, Storage
 
-# Rows handed out at once when all of them are asked for; removals folded at once.
+# Rows handed out at once when all of them are asked for.
 _BLOCK = 256
 # A key, its number, and a place for each in a table, as tracemalloc counts them; a note's object and its place.
 _KEY_BYTES, _NOTE_BYTES = 145, 90
-# Additions folded at once.
-_SLICE = 16
+# Additions and removals folded at once.
+_SLICE, _REMOVALS = 16, 64
 _SHORTEST, _LONGEST = 0.5, 1e5
 _TYPES: dict[Storage, np.dtype[np.generic]] = {
     "int8": np.dtype("i1"),
@@ -54,8 +54,8 @@ async def fold(replica: Replica, added: Sequence[Addition], removed: Sequence[Ke
     """As ``Replica.fold``, with turns for others in between: a graph takes up to a millisecond for each addition, and
     requests are not to wait for hundreds of them."""
     refused = 0
-    for start in range(0, len(removed), _BLOCK):
-        refused += replica.fold([], removed[start : start + _BLOCK])
+    for start in range(0, len(removed), _REMOVALS):
+        refused += replica.fold([], removed[start : start + _REMOVALS])
         await asyncio.sleep(0)
     for start in range(0, len(added), _SLICE):
         refused += replica.fold(added[start : start + _SLICE], [])
