@@ -75,12 +75,17 @@ def read(text: str) -> Reading:
         # Full-width digits, superscripts and fractions become what they stand for.
         text = unicodedata.normalize("NFKC", text)
     tokens = _TOKEN.findall(text)
-    words = [word for token in tokens for word in _expand(token.casefold().replace("’", "'"))]
+    folded = text.casefold()
+    # Most questions are written small and hold nothing to expand.
+    words = tokens if folded == text else [token.casefold() for token in tokens]
+    names = "" if folded == text else " ".join(_names(tokens))
+    if "'" in text or "’" in text or not CONTRACTIONS.keys().isdisjoint(words):
+        words = [word for token in words for word in _expand(token.replace("’", "'"))]
     if "am" in words:
         # After a number it is a time of day, and changes that.
         hours = zip(["", *words[:-1]], words, strict=True)
         words = ["a.m." if word == "am" and before[:1].isdigit() else word for before, word in hours]
-    return Reading(" ".join(words), " ".join(_names(tokens)))
+    return Reading(" ".join(words), names)
 
 
 class Judge:

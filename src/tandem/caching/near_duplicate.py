@@ -122,6 +122,7 @@ class NearDuplicateTier:
         self._rows = rows
         self._anchors = Anchors(index, options.capacity)
         self._guards = TenantGuards(options.promise, options.audit, options.tenants)
+        self._useless = np.zeros(signer.dims, np.float32)
         self._refused: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
 
@@ -137,7 +138,7 @@ class NearDuplicateTier:
         if (threshold is None and not audit) or query.text is None or not 0 < len(query.ids) <= self.options.longest:
             return _AUDIT if audit else NOT_LOOKED
         signature = self._sign(query)
-        if signature is None or not signature.any():
+        if signature is None or signature is self._useless:
             return Look(None, None, audit, False, None, signature)
         # An audit shows what any threshold would have done; else what is under this one needs no guards.
         least = self._signer.least if threshold is None or audit else threshold
@@ -168,7 +169,7 @@ class NearDuplicateTier:
             signature = self._sign(query)
         if self._signer.ready:
             self._sign_waiting()
-        if signature is None or signature.any():
+        if signature is not self._useless:
             reading = look.reading or read(query.text)
             self._anchors.add(Anchor(key, query.space, reading), signature, query.ids)
         return rings
@@ -201,13 +202,13 @@ class NearDuplicateTier:
         return counts | refused | {"anchors": len(self._anchors), "bytes": held} | self._guards.statistics()
 
     def _sign(self, query: Query) -> Signature | None:
-        """None while there are no signatures yet; zeros for one that is of no use."""
+        """None while there are no signatures yet; ``_useless`` for one that has no direction."""
         signature = query.signature
         if signature is None:
             if not self._signer.ready:
                 return None
             signature = self._signer.sign(query.ids)
-        return signature if np.isfinite(signature).all() else np.zeros(self._signer.dims, np.float32)
+        return signature if has_direction(signature) else self._useless
 
     def _unrefused(self, reading: Reading, near: list[tuple[Anchor, float]]) -> Candidate | None:
         """The nearest that no guard refuses."""
@@ -237,10 +238,16 @@ class NearDuplicateTier:
                 return
             anchor, ids = found
             signature = self._signer.sign(ids)
-            if signature.any():
+            if has_direction(signature):
                 self._anchors.sign(anchor, signature)
             else:
                 self._anchors.remove(anchor.key)
+
+
+def has_direction(signature: Signature) -> bool:
+    """Whether its square is a number that float32 can hold and divide by."""
+    wide = signature.astype(np.float64)
+    return 1e-30 < float(wide.dot(wide)) < 1e30
 
 
 def cosine_of(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -12,9 +12,11 @@ anew again and again: ``python -m bench.near_duplicates --part index`` has both.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tandem.caching.signatures import Signature
 
@@ -22,6 +24,8 @@ _BITS = 64
 # Of 64 bits. Of pairs at cosine 0.9 one in 28 differs in more, at 0.95 one in 700; those are not found. Up to 20 the
 # share that could be served stayed the same on five data sets.
 _RADIUS = 14
+# Space of a slot that holds nothing.
+_NONE = -1
 # Cosines computed a search. Where more are within the radius, as among texts of one template, those with the fewest
 # bits between. With 48 the nearest was missed in 6 % of searches that had one at 0.9, with 128 in 3 %, for 5 us.
 _MOST = 128
@@ -33,8 +37,8 @@ class SignatureIndex(Protocol):
     dims: int
 
     def put(self, slot: int, signature: Signature, space: int) -> None:
-        """Keep a finite signature [dims] that is not zero; what was in the slot is gone. Raises ValueError for one of
-        another length."""
+        """Keep a finite signature [dims] that is not zero; what was in the slot is gone. ``space`` is a hash, which in
+        Python is never -1. Raises ValueError for a signature of another length."""
         ...
 
     def drop(self, slot: int) -> None:
@@ -59,11 +63,11 @@ class SketchIndex:
         self.dims = dims
         rng = np.random.default_rng(seed)
         self._planes = rng.standard_normal((dims, _BITS)).astype(np.float32)
-        # Zeros take no memory before they are written to. A scale of 0 is an empty slot.
+        # Zeros take no memory before they are written to.
         self._sketches = np.zeros(capacity, np.uint64)
         self._codes = np.zeros((capacity, dims), np.int8)
         self._scales = np.zeros(capacity, np.float32)
-        self._spaces = np.zeros(capacity, np.int64)
+        self._spaces = np.full(capacity, _NONE, np.int64)
         # A search's own: allocated anew each time they cost as much as the search.
         self._apart = np.zeros(capacity, np.uint64)
         self._distances = np.zeros(capacity, np.uint8)
@@ -73,14 +77,14 @@ class SketchIndex:
         self._check(signature)
         code = np.rint(signature * (127 / np.abs(signature).max())).astype(np.int8)
         wide = code.astype(np.float32)
-        self._sketches[slot] = self._sketch(signature)
+        self._sketches[slot : slot + 1] = self._sketch(signature)
         self._codes[slot] = code
         self._scales[slot] = 1 / np.sqrt(wide @ wide)
         self._spaces[slot] = space
         self._used = max(self._used, slot + 1)
 
     def drop(self, slot: int) -> None:
-        self._scales[slot] = 0
+        self._spaces[slot] = _NONE
 
     def nearest(self, signature: Signature, k: int, space: int) -> list[tuple[int, float]]:
         self._check(signature)
@@ -89,17 +93,17 @@ class SketchIndex:
         np.bitwise_xor(self._sketches[:used], self._sketch(signature), out=apart)
         np.bitwise_count(apart, out=distances)
         slots = (distances <= _RADIUS).nonzero()[0]
-        if len(slots):
-            slots = slots[(self._spaces[slots] == space) & (self._scales[slots] > 0)]
+        slots = slots[self._spaces.take(slots) == space]
         if not len(slots):
             return []
         if len(slots) > _MOST:
-            slots = slots[distances[slots].argpartition(_MOST)[:_MOST]]
-        cosines = self._codes[slots].astype(np.float32) @ signature
-        cosines *= self._scales[slots]
-        cosines /= np.sqrt(signature @ signature)
-        best = (-cosines).argsort(kind="stable")[:k]
-        return list(zip(slots[best].tolist(), np.minimum(cosines[best], 1).tolist(), strict=True))
+            slots = slots[distances.take(slots).argpartition(_MOST)[:_MOST]]
+        cosines = self._codes.take(slots, 0).astype(np.float32) @ signature
+        cosines *= self._scales.take(slots)
+        cosines *= -1 / math.sqrt(signature @ signature)
+        best = cosines.argsort(kind="stable")[:k]
+        found = zip(slots[best].tolist(), cosines[best].tolist(), strict=True)
+        return [(slot, min(-cosine, 1.0)) for slot, cosine in found]
 
     def memory_bytes(self) -> int:
         a_slot = sum(array.itemsize for array in (self._sketches, self._scales, self._spaces))
@@ -110,5 +114,6 @@ class SketchIndex:
         if signature.shape != (self.dims,):
             raise ValueError(f"a signature has {self.dims} numbers, not {list(signature.shape)}")
 
-    def _sketch(self, signature: Signature) -> np.uint64:
-        return np.uint64(int.from_bytes(np.packbits(signature @ self._planes > 0).tobytes(), "little"))
+    def _sketch(self, signature: Signature) -> NDArray[np.uint64]:
+        """[1]."""
+        return np.packbits(signature @ self._planes > 0).view(np.uint64)

@@ -67,7 +67,7 @@ class StaticSigner:
         # Rows of the table as the map gives them, each when it is first met: a signature is then a mean of short rows,
         # and of a vocabulary of 250,000 only what is used takes memory.
         self._mapped = np.zeros((len(table), self.dims), np.float32)
-        self._is_mapped = np.zeros(len(table), np.bool_)
+        self._is_mapped = bytearray(len(table))
         # Of the texts only these sums are kept: X'X and X'Y, with a last feature of 1; and a few that wait to be added,
         # as many at once cost a tenth of one at a time.
         self._squares = np.zeros((width, width))
@@ -88,14 +88,12 @@ class StaticSigner:
         return self.ready
 
     def sign(self, ids: Sequence[int]) -> Signature:
-        tokens = np.array(ids, np.intp)
-        known = self._is_mapped[tokens]
-        if not known.all():
-            new = np.unique(tokens[~known])
+        if not all(map(self._is_mapped.__getitem__, ids)):
+            new = np.unique([one for one in ids if not self._is_mapped[one]])
             self._mapped[new] = self._table[new] @ self._map[:-1]
-            self._is_mapped[new] = True
-        signature: Signature = np.add.reduce(self._mapped[tokens], axis=0)
-        signature /= len(ids)
+            for one in new.tolist():
+                self._is_mapped[one] = 1
+        signature: Signature = np.full(len(ids), 1 / len(ids), np.float32) @ self._mapped.take(ids, 0)
         signature += self._map[-1]
         return signature
 

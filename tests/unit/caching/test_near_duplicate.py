@@ -211,7 +211,7 @@ def test_rows_that_are_not_finite_or_zero_are_no_anchors() -> None:
     zero, wild = np.zeros(DIMS, np.float32), np.full(DIMS, np.nan, np.float32)
     for row in (zero, wild):
         desk.ask(query("a question", np.ones(DIMS, np.float32)), row)
-    for signature in (zero, wild):
+    for signature in (zero, wild, np.full(DIMS, 1e30, np.float32), np.full(DIMS, np.inf, np.float32)):
         desk.ask(query("a question", signature), np.ones(DIMS, np.float32))
     assert desk.tier.statistics()["anchors"] == 0
     assert cosine_of(zero, wild) == -1.0
