@@ -22,7 +22,7 @@ from tandem.fleet_copy import RedisMeeting, SharingOptions
 from tandem.fleet_semantic import SharedSemantic
 from tandem.intake import Intake, ModelInfo
 from tandem.models.loaded import LoadedModel
-from tandem.near import NearDuplicates
+from tandem.near import NearDuplicates, in_a_thread
 from tandem.quantization import ROW_CODECS
 from tandem.recall import Recall
 from tandem.scheduling.loop import SchedulerLoop
@@ -69,7 +69,7 @@ def build_near(settings: Settings, model: LoadedModel, dims: int, cache: ExactCa
     if settings.near_duplicates == "static":
         if "embeddings.token.weight" not in model.weights:
             raise ConfigError("near_duplicates: this model's token vectors are not to be had; minhash needs none")
-        signer = StaticSigner(model.weights["embeddings.token.weight"], dims)
+        signer = StaticSigner(model.weights["embeddings.token.weight"], dims, run=in_a_thread)
     promise = Promise(max_error=settings.near_max_error, confidence=settings.near_confidence)
     return NearDuplicates(NearOptions(cosine=settings.near_cosine, promise=promise), signer, cache)
 

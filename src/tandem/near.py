@@ -3,8 +3,9 @@ asks for that, and learned from whatever is computed."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,13 @@ from tandem.types import Source, TokenIds
 log = logging.getLogger("tandem.caching")
 
 
+def in_a_thread(job: Callable[[], None]) -> None:
+    """Beside the running event loop, which waits for it when it ends."""
+    asyncio.get_running_loop().run_in_executor(None, job)
+
+
 class NearDuplicates:
-    """The tier over the rows that an exact cache holds in memory. Of one event loop, and off it nothing runs."""
+    """The tier over the rows that an exact cache holds in memory. Of one event loop."""
 
     def __init__(self, options: NearOptions, signer: Signer, cache: ExactCache) -> None:
         self._cache = cache

@@ -7,8 +7,9 @@ over token n-grams; and the row of a smaller model, which is computed elsewhere 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,21 @@ from tandem.types import Rows
 
 Signature = NDArray[np.float32]
 
+log = logging.getLogger("tandem.caching")
+
 # MinHash: 256 bits estimate a Jaccard similarity with a standard deviation of at most 1/16.
 _HASHES = 256
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 # Ridge, as a share of the mean squared feature. Between 0.1 and 1 nothing changes that shows.
 _RIDGE = 0.3
-_AT_ONCE = 64
+
+Run: TypeAlias = Callable[[Callable[[], None]], object]
+"""Sees to it that something is done, now or soon."""
+
+
+def at_once(job: Callable[[], None]) -> None:
+    """In the caller's own time."""
+    job()
 
 
 class Signer(Protocol):
@@ -56,35 +66,38 @@ class StaticSigner:
     # At a bound of 0.8 and 5 % error the best thresholds in hindsight were 0.90 to 0.93.
     least = 0.75
 
-    def __init__(self, table: Rows, row_dims: int, *, dims: int = 128, fit_after: int = 2000) -> None:
+    def __init__(
+        self, table: Rows, row_dims: int, *, dims: int = 128, fit_after: int = 2000, run: Run = at_once
+    ) -> None:
         """``table`` float32 [vocabulary, h], which is held and not copied; ``row_dims``: those of the model's rows.
-        Signatures keep the ``dims`` principal directions of what the map gives: a shorter search, and no worse."""
+        Signatures keep the ``dims`` principal directions of what the map gives: a shorter search, and no worse.
+        ``run`` is handed the fit, a tenth of a second's work or, beside a busy model, several seconds': a server has
+        it done by a thread."""
         self.dims = min(dims, row_dims)
         self.ready = False
         self._table = table
-        self._left = max(1, fit_after)
-        width = table.shape[1] + 1
+        self._run = run
+        self._seen, self._fit_after = 0, max(1, fit_after)
+        # Texts as features, the last of which is 1, and their rows: some megabytes until the map is fitted. Sums alone
+        # would be smaller, but keeping them takes a product of matrices now and then, on the way of a request.
+        self._features = np.ones((self._fit_after, table.shape[1] + 1), np.float32)
+        self._rows = np.zeros((self._fit_after, row_dims), np.float32)
+        self._map = np.zeros((table.shape[1] + 1, self.dims), np.float32)
         # Rows of the table as the map gives them, each when it is first met: a signature is then a mean of short rows,
         # and of a vocabulary of 250,000 only what is used takes memory.
         self._mapped = np.zeros((len(table), self.dims), np.float32)
         self._is_mapped = bytearray(len(table))
-        # Of the texts only these sums are kept: X'X and X'Y, with a last feature of 1; and a few that wait to be added,
-        # as many at once cost a tenth of one at a time.
-        self._squares = np.zeros((width, width))
-        self._products = np.zeros((width, row_dims))
-        self._waiting: list[tuple[Signature, Signature]] = []
-        self._map = np.zeros((width, self.dims), np.float32)
 
     def observe(self, ids: Sequence[int], row: Signature) -> bool:
-        if self.ready:
+        if self.ready or self._seen == self._fit_after:
             return False
+        np.add.reduce(self._table[np.array(ids, np.intp)], axis=0, out=self._features[self._seen, :-1])
+        self._features[self._seen, :-1] /= len(ids)
         length = float(np.linalg.norm(row))
-        self._waiting.append((self._features(ids), row / length if length else row))
-        self._left -= 1
-        if self._left == 0 or len(self._waiting) == _AT_ONCE:
-            self._add_waiting()
-        if self._left == 0:
-            self._fit()
+        self._rows[self._seen] = row / length if length else row
+        self._seen += 1
+        if self._seen == self._fit_after:
+            self._run(self._fit)
         return self.ready
 
     def sign(self, ids: Sequence[int]) -> Signature:
@@ -97,31 +110,33 @@ class StaticSigner:
         signature += self._map[-1]
         return signature
 
-    def _features(self, ids: Sequence[int]) -> Signature:
-        features = np.ones(self._table.shape[1] + 1, np.float32)
-        np.add.reduce(self._table[np.array(ids, np.intp)], axis=0, out=features[:-1])
-        features[:-1] /= len(ids)
-        return features
-
-    def _add_waiting(self) -> None:
-        features = np.array([one for one, _ in self._waiting], np.float64)
-        self._squares += features.T @ features
-        self._products += features.T @ np.array([row for _, row in self._waiting], np.float64)
-        self._waiting = []
-
     def _fit(self) -> None:
-        # The ridge is measured on the features' spread about their mean: a common offset is the intercept's business.
-        n = self._squares[-1, -1]
-        mean = self._squares[-1, :-1] / n
-        spread = float((np.diag(self._squares)[:-1] / n - mean * mean).mean())
-        ridge = _RIDGE * n * max(spread, 1e-12) * np.eye(len(self._squares))
-        ridge[-1, -1] = 1e-9 * n
-        full = np.linalg.solve(self._squares + ridge, self._products)
-        # Eigenvectors of the second moment of the rows that it predicts, the largest last.
-        principal = np.linalg.eigh(full.T @ self._squares @ full)[1][:, -self.dims :]
-        self._map = (full @ principal).astype(np.float32)
-        self._squares = self._products = np.zeros((0, 0))
+        try:
+            self._map = fitted(self._features.astype(np.float64), self._rows, self.dims)
+        except np.linalg.LinAlgError:
+            log.exception("the static key could not be fitted; it begins anew with the next texts")
+            self._seen = 0
+            return
+        # From here on others sign, and nobody observes.
         self.ready = True
+        self._features = self._rows = np.zeros((0, 0), np.float32)
+
+
+def fitted(features: NDArray[np.float64], rows: Rows, dims: int) -> Signature:
+    """The map float32 [h + 1, dims] from ``features`` [n, h + 1], the last of which is 1, to the principal directions
+    of ``rows`` [n, d]. Raises LinAlgError."""
+    squares = features.T @ features
+    # The ridge is measured on the features' spread about their mean: a common offset is the intercept's business.
+    n = squares[-1, -1]
+    mean = squares[-1, :-1] / n
+    spread = float((np.diag(squares)[:-1] / n - mean * mean).mean())
+    ridge = _RIDGE * n * max(spread, 1e-12) * np.eye(len(squares))
+    ridge[-1, -1] = 1e-9 * n
+    full = np.linalg.solve(squares + ridge, features.T @ rows.astype(np.float64))
+    # Eigenvectors of the second moment of the rows that it predicts, the largest last.
+    principal = np.linalg.eigh(full.T @ squares @ full)[1][:, -dims:]
+    found: Signature = (full @ principal).astype(np.float32)
+    return found
 
 
 class MinHashSigner:

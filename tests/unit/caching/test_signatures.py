@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -48,6 +50,52 @@ def test_the_static_key_learns_the_map_from_tokens_to_rows() -> None:
     estimated = [cosine_of(one, other) for one, other in pairwise(signed)]
     true = [cosine_of(one, other) for one, other in pairwise(rows[300:])]
     assert np.corrcoef(estimated, true)[0, 1] > 0.9
+
+
+def test_the_fit_can_be_done_elsewhere_while_texts_go_on() -> None:
+    rng = np.random.default_rng(4)
+    table = rng.standard_normal((50, 6)).astype(np.float32)
+    jobs: list[Callable[[], None]] = []
+    later = StaticSigner(table, 8, fit_after=20, run=jobs.append)
+    soon = StaticSigner(table, 8, fit_after=20)
+    for _ in range(40):
+        ids, row = rng.integers(0, 50, 5).tolist(), rng.standard_normal(8).astype(np.float32)
+        assert not later.observe(ids, row)
+        soon.observe(ids, row)
+    (job,) = jobs
+    job()
+    assert later.ready
+    assert not later.observe([1], np.ones(8, np.float32))
+    assert later.sign([1, 2]) == pytest.approx(soon.sign([1, 2]))
+
+
+def test_a_fit_that_fails_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(5)
+    signer = StaticSigner(rng.standard_normal((50, 6)).astype(np.float32), 8, fit_after=20)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(20):
+            assert not signer.observe(rng.integers(0, 50, 5).tolist(), np.full(8, np.nan, np.float32))
+    assert "begins anew" in caplog.text
+    for _ in range(20):
+        signer.observe(rng.integers(0, 50, 5).tolist(), rng.standard_normal(8).astype(np.float32))
+    assert signer.ready
+
+
+def test_equal_ids_have_equal_signatures_whatever_was_signed_before() -> None:
+    rng = np.random.default_rng(6)
+    table = rng.standard_normal((50, 6)).astype(np.float32)
+    one, other = (StaticSigner(table, 8, fit_after=20) for _ in range(2))
+    for _ in range(20):
+        ids, row = rng.integers(0, 50, 5).tolist(), rng.standard_normal(8).astype(np.float32)
+        one.observe(ids, row)
+        other.observe(ids, row)
+    first = one.sign([7, 8, 8])
+    for token in range(50):
+        one.sign([token])
+    assert (one.sign([7, 8, 8]) == first).all()
+    for token in range(50):
+        other.sign([token])
+    assert other.sign([7, 8, 8]) == pytest.approx(first, abs=1e-5)
 
 
 def test_a_static_key_survives_rows_that_say_nothing() -> None:
