@@ -27,8 +27,9 @@ _UNCACHED = 1500
 
 
 class TierRun(msgspec.Struct, frozen=True):
-    """One way through the requests. ``hits``: texts by where they came from. Latencies in seconds. ``row_bytes``: what
-    the caches of this process hold for each row. ``least_cosine`` to the rows without a cache."""
+    """One way through the requests. ``hits``: texts by where they came from. Latencies in seconds; ``medians`` by where
+    the text came from. ``row_bytes``: what the caches of this process hold for each row. ``least_cosine`` to the rows
+    without a cache."""
 
     name: str
     requests: int
@@ -36,14 +37,20 @@ class TierRun(msgspec.Struct, frozen=True):
     mean_s: float
     p50_s: float
     p99_s: float
-    hit_p50_s: float | None
-    miss_p50_s: float | None
+    medians: dict[str, float]
     row_bytes: float | None
     least_cosine: float
 
     @property
     def hit_rate(self) -> float:
         return 1 - self.hits.get(Source.MISS.value, 0) / max(1, sum(self.hits.values()))
+
+    @property
+    def hit_s(self) -> float:
+        """What a hit usually takes: each tier's median, by its share of the hits. Of all hits together the median would
+        be one tier's or another's, by chance; a mean would be the noise of the machine's."""
+        hits = {source: count for source, count in self.hits.items() if count and source != Source.MISS.value}
+        return sum(count * self.medians[source] for source, count in hits.items()) / max(1, sum(hits.values()))
 
 
 class Requests(msgspec.Struct, frozen=True):
@@ -77,13 +84,14 @@ async def _run(name: str, engine: Engine, requests: Requests, reference: NDArray
     if engine.recall is not None and isinstance(engine.recall.cache.store, SecondLevel):
         await engine.recall.cache.store.ready()
     order = requests.order.tolist()[: None if engine.recall else _UNCACHED]
-    seconds, hit = np.zeros(len(order)), np.zeros(len(order), bool)
+    seconds = np.zeros(len(order))
+    by: dict[str, list[float]] = {}
     least = 1.0
     for index, place in enumerate(order):
         begun = SystemClock.now()
         result = await engine.embed(EmbedRequest(inputs=[requests.texts[place]], normalize=True))
         seconds[index] = SystemClock.now() - begun
-        hit[index] = result.sources is not None and result.sources[0] is not Source.MISS
+        by.setdefault((result.sources or [Source.MISS])[0].value, []).append(float(seconds[index]))
         if reference is not None:
             least = min(least, float(np.dot(result.rows[0], reference[place])))
         if index % 100 == 0:
@@ -101,8 +109,7 @@ async def _run(name: str, engine: Engine, requests: Requests, reference: NDArray
         mean_s=float(seconds.mean()),
         p50_s=float(np.median(seconds)),
         p99_s=float(np.quantile(seconds, 0.99)),
-        hit_p50_s=float(np.median(seconds[hit])) if hit.any() else None,
-        miss_p50_s=float(np.median(seconds[~hit])) if not hit.all() else None,
+        medians={source: float(np.median(some)) for source, some in by.items()},
         row_bytes=held,
         least_cosine=least,
     )

@@ -13,6 +13,8 @@ import pytest
 from tandem.caching.redis_reply import GarbledError, LoginRefusedError, RefusedError
 from tandem.caching.redis_wire import Wire
 
+PATIENCE_S = 30.0
+
 
 class Peer:
     """Answers what it is told to, when it is told to, and counts who came."""
@@ -39,7 +41,8 @@ class Peer:
 
     async def asked(self) -> None:
         """Wait until something is asked, or somebody has left."""
-        await self.came.wait()
+        async with asyncio.timeout(PATIENCE_S):
+            await self.came.wait()
         self.came.clear()
 
 
@@ -81,12 +84,34 @@ async def test_an_answer_that_comes_after_its_caller_left_is_nobody_elses() -> N
         left = wire.read([b"left"], list)
         await peer.asked()
         left.cancel()
-        peer.writers[0].write(row(b"for who has left"))
-        await peer.asked()
-        assert peer.gone == 1, "the line went with him"
+        await asyncio.sleep(0)
         again = wire.read([b"again"], list)
         await peer.asked()
+        peer.writers[0].write(row(b"for who has left"))
+        while len(peer.writers) < 2:
+            await peer.asked()
         peer.writers[1].write(row(b"mine"))
+        assert await again == [b"mine"]
+        assert peer.gone == 1, "the line went with him"
+
+
+async def test_when_one_line_breaks_none_that_is_as_old_is_asked() -> None:
+    async with wired() as (peer, wire):
+        both = [wire.read([b"one"], list), wire.read([b"other"], list)]
+        while len(peer.heard) < 2:
+            await peer.asked()
+        for writer in peer.writers:
+            writer.write(row(b"value"))
+        await asyncio.gather(*both)
+        left = wire.read([b"left"], list)
+        await peer.asked()
+        left.cancel()
+        while peer.gone < 2:
+            await peer.asked()
+        again = wire.read([b"again"], list)
+        while len(peer.writers) < 3:
+            await peer.asked()
+        peer.writers[2].write(row(b"mine"))
         assert await again == [b"mine"]
 
 
