@@ -145,3 +145,15 @@ def test_what_would_be_refused_is_known_before_there_is_a_vector() -> None:
     store.directory.check_lookup(HERE, 4, 1, "a", Promise(0.1))
     with pytest.raises(InvalidInput, match="promises already"):
         store.directory.check_lookup(HERE, 4, 1, "a", Promise(0.2))
+
+
+def test_evictions_pass_by_what_was_emptied_and_is_still_let_go_of() -> None:
+    store = cache(options=SemanticOptions(budget_bytes=1_000_000))
+    for index in range(1000):
+        store.store(HERE, item(index / 10))
+    store.delete(HERE)
+    for index in range(3):
+        store.store(HERE, item(index, b"1" * 600_000, entry_id=str(index)))
+    statistics = store.statistics()
+    assert (statistics.entries, statistics.evicted) == (1, 2)
+    assert [hit.id for hit in store.lookup(HERE, at(0), -1, k=5).hits] == ["2"]
