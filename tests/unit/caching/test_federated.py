@@ -63,6 +63,20 @@ async def test_additions_and_removals_are_folded_in_their_order(board: MemoryBoa
     assert site.follower.caught_up.is_set()
 
 
+async def test_it_knows_whether_it_came_to_the_end(board: MemoryBoard) -> None:
+    site = Site(board)
+    await announce(board, 1, 2, 3)
+    ends = []
+    for _ in range(3):
+        await site.follower.step(2, 0.0)
+        ends.append(site.follower.at_end)
+    assert ends == [False, True, True], "two of two: there may be more"
+    board.trouble = ConnectionError("gone")
+    with pytest.raises(OSError, match="gone"):
+        await site.follower.step(2, 0.0)
+    assert not site.follower.at_end
+
+
 async def test_its_own_announcements_are_skipped(board: MemoryBoard) -> None:
     site = Site(board)
     (addition,) = replica().add([key_of(1)], rows(1))
