@@ -98,6 +98,7 @@ class Shelves:
         """Forget a namespace, and all that it learned; how many entries it held."""
         del self._spaces[space.namespace]
         space.is_closed = True
+        space.index.close()
         self.ages.free(space)
         self._closed.append(space)
         return len(space)
@@ -108,7 +109,6 @@ class Shelves:
             space = self._closed[0]
             self.ages.forget(space, space.tear_down(_TORN_AT_ONCE))
             if not len(space):
-                space.index.close()
                 self._closed.popleft()
         return bool(self._closed)
 

@@ -10,6 +10,8 @@ import pytest
 from tandem.errors import InvalidInput, PayloadTooLarge
 from tandem.semantic import Journal, Namespace, SemanticCache, SemanticOptions
 from tandem.semantic.base import NO_VECTOR
+from tandem.vectors.base import IndexOptions
+from tandem.vectors.linear import LinearIndex
 from tandem.verification import Promise
 from tests.unit.semantic.worlds import HERE, Calendar, at, cache, item
 
@@ -157,3 +159,20 @@ def test_evictions_pass_by_what_was_emptied_and_is_still_let_go_of() -> None:
     statistics = store.statistics()
     assert (statistics.entries, statistics.evicted) == (1, 2)
     assert [hit.id for hit in store.lookup(HERE, at(0), -1, k=5).hits] == ["2"]
+
+
+def test_what_an_index_does_in_the_background_ends_with_its_namespace() -> None:
+    """And not when the last of its entries has been let go of, which may never be, at the end of a process."""
+    ended: list[str] = []
+
+    class Watched(LinearIndex):
+        def close(self) -> None:
+            ended.append("index")
+
+    store = cache(make_index=lambda dims: Watched(IndexOptions(dims=dims)))
+    store.store(HERE, item())
+    store.store(OLD, item())
+    store.delete(HERE)
+    assert len(ended) == 1
+    store.close()
+    assert len(ended) == 2
