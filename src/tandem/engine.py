@@ -69,12 +69,12 @@ class Engine:
             self._admission.admit(request, self._inflight)
             return self._under_way(request, partial(self._compute, request, self._admission.check_queue))
         self.intake.check(request)
-        errand = self.recall.begin(request)
-        if errand.is_done:
+        begun = self.recall.begin(request)
+        if isinstance(begun, Answer):
             # What memory has costs less than to refuse it.
-            return _recalled(request, errand.answer, self.model, _NO_TIMES)
+            return _recalled(request, begun, self.model, _NO_TIMES)
         self._admission.admit(request, self._inflight)
-        return self._under_way(request, partial(self._fetch, request, errand))
+        return self._under_way(request, partial(self._fetch, request, begun))
 
     async def embed(self, request: EmbedRequest) -> EmbedResult:
         """``ask``, and wait."""

@@ -39,9 +39,9 @@ class Answer:
 
     __slots__ = ("computed", "entries", "infer_s", "queue_s", "similarity", "sources", "tokenize_s")
 
-    def __init__(self, n: int) -> None:
-        self.entries: list[Entry | None] = [None] * n
-        self.sources = [Source.MISS] * n
+    def __init__(self, entries: list[Entry | None], sources: list[Source]) -> None:
+        self.entries = entries
+        self.sources = sources
         self.tokenize_s = self.queue_s = self.infer_s = 0.0
         self.computed = 0
         self.similarity: float | None = None
@@ -89,10 +89,9 @@ class Errand:
     """One request on its way. ``_encoded``: its inputs as tokens, where those came first."""
 
     def __init__(self, means: Means, request: EmbedRequest) -> None:
-        self.answer = Answer(len(request.inputs))
+        n = len(request.inputs)
+        self.answer = Answer([None] * n, [Source.MISS] * n)
         self.is_text = isinstance(request.inputs[0], str)
-        self.is_done = False
-        """The answer is complete."""
         self._means = means
         self._request = request
         self._begun_s = means.now()
@@ -102,14 +101,11 @@ class Errand:
         # Rows that are near enough are this request's alone: whoever joined its flight did not ask for such.
         self._near: dict[Key, Entry] = {}
 
-    def start(self, keys: Sequence[Key], encoded: Encoded | None = None) -> None:
-        """Take what memory has; ``keys``: one for each place. Ids have no key but that of all their tokens."""
+    def start(self, keys: Sequence[Key], found: Sequence[Entry | None], encoded: Encoded | None = None) -> None:
+        """Take what memory has ``found``; ``keys``: one for each place. Ids have no key but that of all their
+        tokens."""
         self._encoded = encoded
-        found = self._means.cache.now(keys)
         answer = self.answer
-        if None not in found:
-            answer.entries, answer.sources, self.is_done = found, [Source.L1] * len(found), True
-            return
         for place, (key, entry) in enumerate(zip(keys, found, strict=True)):
             if entry is None:
                 self._places.setdefault(key, []).append(place)
@@ -122,7 +118,8 @@ class Errand:
         means, request = self._means, self._request
         if not self.is_text and self._encoded is None:
             encoded = await means.intake.encode(request)
-            self.start(means.keys.tokens(request.tenant, encoded.ids, encoded.skips), encoded)
+            keys = means.keys.tokens(request.tenant, encoded.ids, encoded.skips)
+            self.start(keys, means.cache.now(keys), encoded)
         places = self._places
         while places:
             places = await self._once(places, check)

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from tandem.caching.report import CacheReport
-from tandem.errand import Errand, Means
+from tandem.errand import Answer, Errand, Means
 from tandem.types import EmbedRequest, Source
 
 
 class Recall(Means):
     """One engine's way through its caches."""
 
-    def begin(self, request: EmbedRequest) -> Errand:
-        """A request with what memory has of it, which may be all: then there is nothing to admit it to. Of very many
-        token ids memory is not asked here, as they would hold up the event loop. Raises RequestError."""
-        errand = Errand(self, request)
+    def begin(self, request: EmbedRequest) -> Answer | Errand:
+        """The answer where memory has all of it: then there is nothing to admit the request to. Otherwise a request
+        with what memory has. Of very many token ids memory is not asked here, as they would hold up the event loop.
+        Raises RequestError."""
         begun_s = self.now()
-        if errand.is_text:
-            errand.start(self.text_keys(request))
+        encoded = None
+        if isinstance(request.inputs[0], str):
+            keys = self.text_keys(request)
         elif (encoded := self.intake.encode_now(request)) is not None:
-            errand.start(self.keys.tokens(request.tenant, encoded.ids, encoded.skips), encoded)
-        if errand.is_done:
-            self.cache.tally.seconds[Source.L1].append(self.now() - begun_s)
-            self.count(errand.answer)
-        return errand
+            keys = self.keys.tokens(request.tenant, encoded.ids, encoded.skips)
+        else:
+            return Errand(self, request)
+        found = self.cache.now(keys)
+        if None in found:
+            errand = Errand(self, request)
+            errand.start(keys, found, encoded)
+            return errand
+        answer = Answer(found, [Source.L1] * len(found))
+        self.cache.tally.seconds[Source.L1].append(self.now() - begun_s)
+        self.count(answer)
+        return answer
 
     def report(self) -> CacheReport:
         """How the caches stand."""

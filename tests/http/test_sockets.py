@@ -31,6 +31,7 @@ from tests.http.loopback import Loopback, loopback, read_reply
 DIMS = 16
 BODY = b'{"input": "hello"}'
 POST = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+LAST = POST + b"Connection: close\r\n"
 
 
 @pytest.fixture(scope="session")
@@ -202,6 +203,54 @@ def test_headers_over_the_limit_get_431(server: Loopback) -> None:
     with server.connect() as connection:
         connection.sendall(head)
         assert connection.recv(13) == b"HTTP/1.1 431 "
+
+
+def test_headers_over_the_limit_get_431_whatever_comes_with_them(server: Loopback) -> None:
+    length = b"Content-Length: %d\r\n" % len(BODY)
+    reply = server.talk(POST + length + b"X-Long: 0123456789\r\n" * 4000 + b"\r\n" + BODY)
+    assert reply.startswith(b"HTTP/1.1 431 ")
+    assert reply.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_long_body_does_not_count_as_headers(server: Loopback) -> None:
+    body = json.dumps({"input": "hello", "user": "x" * 200_000}).encode()
+    requests = (POST + b"Content-Length: %d\r\n\r\n" % len(body) + body) * 2
+    with server.connect() as connection:
+        connection.sendall(requests)
+        assert read_reply(connection).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_an_idle_connection_is_closed_without_a_word(serve: Callable[..., Loopback]) -> None:
+    server = serve(keep_alive_timeout_s=0.2)
+    with server.connect() as connection:
+        for _ in range(2):
+            connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
+            assert read_reply(connection).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert connection.recv(100) == b""
+
+
+def test_a_client_that_wants_no_more_is_let_go(server: Loopback) -> None:
+    with server.connect() as connection:
+        connection.sendall(LAST + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
+        data = b""
+        while part := connection.recv(65536):
+            data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"connection: close" in head.lower()
+    assert json.loads(body)["data"][0]["index"] == 0
+
+
+def test_head_has_no_body(server: Loopback) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n" + LAST + b"Content-Length: 2\r\n\r\n{}")
+        data = b""
+        while part := connection.recv(65536):
+            data += part
+    first, second = data.split(b"HTTP/1.1 ")[1:]
+    assert first.startswith(b"200 OK\r\n")
+    assert first.endswith(b"\r\n\r\n")
+    assert second.startswith(b"400 ")
 
 
 def test_headers_that_never_end_are_cut_off(serve: Callable[..., Loopback]) -> None:

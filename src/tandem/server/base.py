@@ -20,7 +20,13 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
 COMPLETE = "tandem.complete"
-"""In a scope: the whole body is there. Other servers do not say so."""
+"""In a scope: the body, where all of it came with the headers. Other servers do not say so."""
+
+WHOLE = "tandem.whole"
+"""In a scope: a ``WholeReply``."""
+
+WholeReply: TypeAlias = Callable[[int, bytes, bytes], bool]
+"""Sends status, header lines and body at once; False when that can not be, and nothing was sent."""
 
 
 class Api(StrEnum):

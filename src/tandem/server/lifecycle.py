@@ -21,8 +21,8 @@ import uvicorn
 from tandem.clock import Clock
 from tandem.errors import ConfigError
 from tandem.server.app import App
-from tandem.server.one_write import OneWriteProtocol
 from tandem.server.options import ServerOptions
+from tandem.server.protocol import LeanProtocol
 
 log = logging.getLogger(__name__)
 
@@ -124,38 +124,42 @@ class HttpServer:
 
     async def _drop_slow_clients(self) -> None:
         """Close connections on which nothing has moved for ``header_read_timeout_s``: request headers that do not end,
-        replies that are not read. uvicorn has no such limits, and each connection holds memory.
+        replies that are not read. uvicorn has no such limits, and each connection holds memory. And those that have
+        idled for ``keep_alive_timeout_s``.
 
         A sweep costs nothing per request; a timer for each would.
         """
-        limit_s = self._options.header_read_timeout_s
+        slow_s, idle_s = self._options.header_read_timeout_s, self._options.keep_alive_timeout_s
         since: dict[_Stall, float] = {}
         while True:
-            await asyncio.sleep(limit_s / 4)
+            await asyncio.sleep(min(slow_s, idle_s) / 4)
             now = self._clock.now()
             since = {stall: since.get(stall, now) for stall in self._uvicorn.stalls()}
             for stall, first_seen in since.items():
-                if now - first_seen >= limit_s:
+                if now - first_seen >= (idle_s if stall.idles else slow_s):
                     _drop(stall)
 
 
 class _Stall(NamedTuple):
     """A connection that waits for its client. An equal one in a later sweep means that nothing has moved.
 
-    ``unread_bytes`` of a reply are left to send; 0 means that request headers are awaited, after ``cycle``.
+    ``unread_bytes`` of a reply are left to send; 0 means that request headers are awaited, after ``cycle``, and
+    ``idles`` that nothing of them has come.
     """
 
     connection: Any
     cycle: Any
     unread_bytes: int
+    idles: bool
 
 
 def _drop(stall: _Stall) -> None:
     if stall.unread_bytes:
         stall.connection.transport.abort()
-    else:
+        return
+    if not stall.idles:
         stall.connection.transport.write(_TIMED_OUT)
-        stall.connection.transport.close()
+    stall.connection.transport.close()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -169,13 +173,13 @@ class _Uvicorn(uvicorn.Server):
         self._on_signal()
 
     def stalls(self) -> list[_Stall]:
-        """Connections that wait for their client; one that idles between requests has uvicorn's own timer."""
+        """Connections that wait for their client."""
         found = []
         for connection in self.connections():
             cycle, unread = connection.cycle, connection.transport.get_write_buffer_size()
             between = cycle is None or cycle.response_complete
-            if unread or (between and connection.timeout_keep_alive_task is None):
-                found.append(_Stall(connection, cycle, unread))
+            if unread or between:
+                found.append(_Stall(connection, cycle, unread, connection.idles and not unread))
         return found
 
     def abort(self) -> None:
@@ -186,14 +190,14 @@ class _Uvicorn(uvicorn.Server):
 
     def connections(self) -> list[Any]:
         """Those that are open."""
-        # OneWriteProtocol, the only one that _config allows; its types do not say that `cycle` may be None.
+        # LeanProtocol, the only one that _config allows; its types do not say that `cycle` may be None.
         return list(self.server_state.connections)
 
 
 def _config(app: App, options: ServerOptions) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
-        http=OneWriteProtocol,
+        http=LeanProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -201,7 +205,6 @@ def _config(app: App, options: ServerOptions) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=max(1, round(options.keep_alive_timeout_s)),
         timeout_graceful_shutdown=max(1, round(options.drain_timeout_s)),
         ssl_certfile=options.tls_cert_file,
         ssl_keyfile=options.tls_key_file,

@@ -8,10 +8,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from tandem.server.base import COMPLETE
-
 
 class OneWriteTransport(asyncio.Transport):
     """Gathers what is written in one turn of the event loop and sends it at the end of the turn."""
@@ -26,6 +22,13 @@ class OneWriteTransport(asyncio.Transport):
         if not self._parts:
             self._loop.call_soon(self._flush)
         self._parts.append(data)
+
+    def write_at_once(self, data: bytes) -> None:
+        """All of a reply: nothing to gather."""
+        if self._parts:
+            self._parts.append(data)
+        else:
+            self._transport.write(data)
 
     def close(self) -> None:
         self._flush()
@@ -55,65 +58,3 @@ class OneWriteTransport(asyncio.Transport):
         # One part is the rest of a long reply: joining would copy it for nothing.
         if parts:
             self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
-
-
-MAX_HEADER_BYTES = 64 * 1024
-"""Of one request: its target and all its header lines."""
-
-_TOO_MUCH = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-
-
-class OneWriteProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP over such a transport, and a limit on headers, which uvicorn has not.
-
-    The parser holds one header line until it ends, so what arrives while headers are awaited counts too.
-    """
-
-    _head_bytes = 0
-    _awaited_bytes = 0
-    _in_head = True
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(OneWriteTransport(transport, self.loop))
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
-            self._awaited_bytes += len(data)
-            # A read may hold the end of the last body: one read's worth more is let pass.
-            if self._awaited_bytes > MAX_HEADER_BYTES + len(data):
-                self._refuse_head()
-
-    def on_message_begin(self) -> None:
-        self._head_bytes = self._awaited_bytes = 0
-        self._in_head = True
-        super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value) + 4)
-        super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._awaited_bytes = 0
-        if not self.transport.is_closing():
-            super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        # So that nobody sets a timer for a body that is there: it costs as much as all else that reads one.
-        self.scope[COMPLETE] = True  # type: ignore[literal-required]
-        super().on_message_complete()
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
-            self._refuse_head()
-
-    def _refuse_head(self) -> None:
-        self.headers = []
-        self.transport.write(_TOO_MUCH)
-        self.transport.close()

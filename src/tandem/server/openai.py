@@ -151,11 +151,16 @@ class OpenAI:
         return Reply(_encode(self._model))
 
     async def _reply(self, result: EmbedResult, encode: RowEncoder, tokens: int) -> Reply:
-        pieces = (
-            b'{"object":"embedding","index":%d,"embedding":%b}' % (index, encode(row))
-            for index, row in enumerate(result.rows)
-        )
+        rows = result.rows
         # One row is no reply to give way in the midst of.
-        data = next(pieces) if len(result.rows) == 1 else await join(pieces)
+        data = (
+            _piece(0, encode(rows[0]))
+            if len(rows) == 1
+            else await join(_piece(index, encode(row)) for index, row in enumerate(rows))
+        )
         usage = b'%d,"total_tokens":%d}}' % (tokens, tokens)
         return Reply(b"".join((b'{"object":"list","data":[', data, self._between, usage)))
+
+
+def _piece(index: int, row: bytes) -> bytes:
+    return b'{"object":"embedding","index":%d,"embedding":%b}' % (index, row)

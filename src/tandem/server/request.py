@@ -9,7 +9,7 @@ from types import TracebackType
 import msgspec
 
 from tandem.errors import InvalidInput, Overloaded, PayloadTooLarge
-from tandem.server.base import COMPLETE, JSON, Receive, Scope
+from tandem.server.base import COMPLETE, JSON, WHOLE, Receive, Scope, WholeReply
 from tandem.server.errors import ClientLeft, SlowClient, UnsupportedMedia
 
 # A request shorter than this ends before its client's departure could save any work, so nothing watches for it:
@@ -82,6 +82,11 @@ class Request:
         self.similarity: float | None = None
 
     @property
+    def whole(self) -> WholeReply | None:
+        """How to answer at once, where that can be."""
+        return self._scope.get(WHOLE) if self.method != "HEAD" else None
+
+    @property
     def client(self) -> str:
         """The client's address, empty where there is none."""
         client = self._scope.get("client")
@@ -96,12 +101,13 @@ class Request:
         announced = self.headers.get(b"content-length")
         if announced is not None and announced.isdigit() and int(announced) > limits.body_bytes:
             raise _too_large(limits.body_bytes)
+        body: bytes | None = self._scope.get(COMPLETE)
+        if body is not None:
+            self._take(len(body), len(body), limits)
+            return self._inflated(body, limits.body_bytes)
         try:
-            if COMPLETE in self._scope:
+            async with asyncio.timeout(limits.body_s):
                 body = await self._read(limits)
-            else:
-                async with asyncio.timeout(limits.body_s):
-                    body = await self._read(limits)
         except TimeoutError:
             raise SlowClient(f"the body did not arrive within {limits.body_s:g} s") from None
         return self._inflated(body, limits.body_bytes)
@@ -119,16 +125,20 @@ class Request:
                 raise ClientLeft("the client left before its body was complete")
             part = message.get("body", b"")
             size += len(part)
-            if size > limits.body_bytes:
-                raise _too_large(limits.body_bytes)
-            self.body_bytes = size
-            limits.pool.take(len(part))
+            self._take(len(part), size, limits)
             more = message.get("more_body", False)
             if not more and not parts:
                 return part  # type: ignore[no-any-return]
             parts.append(part)
             if not more:
                 return b"".join(parts)
+
+    def _take(self, more: int, size: int, limits: Limits) -> None:
+        """``more`` bytes have come and make ``size``."""
+        if size > limits.body_bytes:
+            raise _too_large(limits.body_bytes)
+        self.body_bytes = size
+        limits.pool.take(more)
 
     def _refuse_other_media(self) -> None:
         # A missing type passes: many small clients send none. A wrong one does not: it is a mistake, or a web page
@@ -142,7 +152,10 @@ class Request:
             raise UnsupportedMedia(f"the body's Content-Type must be application/json, not {shown[:200]!r}")
 
     def _inflated(self, body: bytes, limit: int) -> bytes:
-        encoding = self.headers.get(b"content-encoding", b"identity").strip().lower()
+        encoding = self.headers.get(b"content-encoding")
+        if encoding is None:
+            return body
+        encoding = encoding.strip().lower()
         if encoding in (b"identity", b""):
             return body
         if encoding not in (b"gzip", b"x-gzip"):
