@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -48,6 +49,47 @@ def test_a_call_that_nobody_waits_for_is_not_made() -> None:
     assert made == []
     with pytest.raises(CancelledError):
         left.result()
+    thread.close()
+
+
+async def test_an_event_loop_is_answered_in_turn_and_its_errors_are_its_own() -> None:
+    thread, order = DiskThread("test", (OSError,)), list[int]()
+
+    def note(number: int) -> int:
+        order.append(number)
+        if number == 2:
+            raise OSError("full")
+        return number
+
+    first, failed, last = (thread.ask(partial(note, number)) for number in (1, 2, 3))
+    assert (await first, await last) == (1, 3)
+    with pytest.raises(OSError, match="full"):
+        await failed
+    assert order == [1, 2, 3]
+    thread.close()
+
+
+async def test_what_an_event_loop_does_not_wait_for_is_not_read() -> None:
+    thread, may, made = DiskThread("test", ()), threading.Event(), list[int]()
+    busy = thread.ask(may.wait)
+    left = thread.ask(lambda: made.append(1))
+    left.cancel()
+    busy.cancel()
+    may.set()
+    await thread.ask(lambda: None)
+    assert made == []
+    thread.close()
+
+
+def test_an_event_loop_that_has_ended_ends_no_thread() -> None:
+    thread, may = DiskThread("test", ()), threading.Event()
+
+    async def ask() -> None:
+        thread.ask(may.wait)
+
+    asyncio.run(ask())
+    may.set()
+    assert thread.submit(lambda: 7).result() == 7
     thread.close()
 
 
