@@ -83,7 +83,7 @@ def keys(stream: Stream, model: LoadedModel) -> Iterator[tuple[str, Callable[[],
         rows = Encoder(model, layers).rows(stream.queries)
         # The offset that all rows of an inner layer share says nothing.
         rows -= rows[:2000].mean(axis=0)
-        signed = [Query(q.text, q.ids, q.space, row) for q, row in zip(stream.queries, rows, strict=True)]
+        signed = [Query(q.text, q.ids, q.space, signature=row) for q, row in zip(stream.queries, rows, strict=True)]
         yield f"{layers} layers", partial(GivenSigner, rows.shape[1]), signed
 
 
