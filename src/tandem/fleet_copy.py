@@ -143,12 +143,14 @@ class Member:
         """Keep a value under a vector of length 1 here, and tell the others soon."""
         self.cache.store(note.key(), unit, value, msgspec.msgpack.encode(note))
 
-    def replace(self, entry_id: str) -> None:
-        """The own cache keeps another entry of this id from now on: take back what is known of it, here and everywhere.
+    def replace(self, entry_id: str, stored_s: float) -> None:
+        """The own cache keeps another entry of this id since then: take back what is known of it, here and everywhere.
         Whether the new one is shared or not, what is deleted elsewhere is to be found here."""
         self._copy.keep([entry_id])
-        if key_of(entry_id) in self._replica:
-            self.cache.remove([key_of(entry_id)])
+        key = key_of(entry_id)
+        self._copy.bury(key, stored_s)
+        if key in self._replica:
+            self.cache.remove([key], stored_s)
 
     def drop(self, key: Key) -> None:
         """Forget it here. For what every instance finds out for itself."""
@@ -157,14 +159,18 @@ class Member:
     async def forget(self, ids: list[str] | None) -> set[str]:
         """Forget entries of these ids, or all that was stored until now, here and everywhere. Nobody finds them from
         now on; which ones were known is told when all have gone."""
+        now_s = self._clock.wall()
         if ids is not None:
             known = {one for one in ids if key_of(one) in self._replica}
             # Another instance may know those that we have not heard of.
-            self.cache.remove([key_of(one) for one in dict.fromkeys(ids)])
+            keys = [key_of(one) for one in dict.fromkeys(ids)]
+            for key in keys:
+                self._copy.bury(key, now_s)
+            self.cache.remove(keys, now_s)
             return known
-        self._copy.emptied_s = self._clock.wall()
-        self.cache.remove([emptied_at(self._copy.emptied_s)])
-        return await self._copy.purge(self.cache.remove)
+        self._copy.emptied_s = now_s
+        self.cache.remove([emptied_at(now_s)])
+        return await self._copy.purge(lambda keys: self.cache.remove(keys, now_s))
 
     def unshared(self) -> int:
         """How many entries wait to be shared."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import islice
 from math import inf
@@ -116,6 +116,8 @@ class Copy:
         self._clock = clock
         self._emptied = emptied
         self._own: OrderedDict[Key, str] = OrderedDict()
+        # When what was deleted was deleted, in milliseconds of the calendar, as announcements have it.
+        self._buried: OrderedDict[Key, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.replica)
@@ -135,27 +137,37 @@ class Copy:
                 else:
                     del self._own[key]
 
-    def fold(self, added: Sequence[Addition], removed: Sequence[Key]) -> int:
+    def bury(self, key: Key, wall_s: float) -> None:
+        """What was stored under ``key`` before that time is gone, also where it is only heard of later: two instances
+        write to the stream in any order."""
+        self._buried[key] = max(_ms(wall_s), self._buried.pop(key, 0))
+        if len(self._buried) > self.replica.capacity:
+            self._buried.popitem(last=False)
+
+    def fold(self, added: Sequence[Addition], removed: Mapping[Key, float]) -> int:
         """As ``Replica``. An addition without a note of ours is refused."""
         # Not later than now: who has a calendar that is years ahead must not empty the namespace for as long.
-        until_s = min(emptied_by(removed), self._clock.wall())
+        now_s = self._clock.wall()
+        until_s = min(emptied_by(removed), now_s)
         if until_s > self.emptied_s:
             self.emptied_s = until_s
             self._emptied()
-        gone = [entry_id for key in removed if (entry_id := self._id(key)) is not None]
+        for key, wall_s in removed.items():
+            self._remove(key, min(wall_s, now_s))
         fresh: list[Addition] = []
+        outdated: list[str] = []
         refused = 0
         for one in added:
             note = read_note(one.note)
             if note is None or note.key() != one.key:
                 refused += 1
-            elif note.stored_s > self.emptied_s:
+            elif note.stored_s > self.emptied_s and _ms(note.stored_s) >= self._buried.get(one.key, 0):
                 fresh.append(one)
                 if self._is_outdated(note):
-                    gone.append(note.id)
-        if gone:
-            self._cache.delete(self._namespace, gone)
-        return refused + self.replica.fold(fresh, removed)
+                    outdated.append(note.id)
+        if outdated:
+            self._cache.delete(self._namespace, outdated)
+        return refused + self.replica.fold(fresh, [])
 
     async def purge(self, forget: Callable[[list[Key]], object]) -> set[str]:
         """Have ``forget`` let go of what was stored by ``emptied_s``, and let go of what the own cache has of it, bit
@@ -174,9 +186,16 @@ class Copy:
             await asyncio.sleep(0)
         return ids
 
-    def _id(self, key: Key) -> str | None:
+    def _remove(self, key: Key, wall_s: float) -> None:
+        """What was stored by then, here and in the own cache."""
+        self.bury(key, wall_s)
         note = read_note(self.replica.note(key))
-        return self._own.get(key) if note is None else note.id
+        if note is None or _ms(note.stored_s) <= _ms(wall_s):
+            self.replica.remove([key])
+        entry_id = self._own.get(key) if note is None else note.id
+        kept = [] if entry_id is None else self._cache.kept(self._namespace, [entry_id])
+        if kept and _ms(self._stored_s(kept[0])) <= _ms(wall_s):
+            self._cache.delete(self._namespace, [kept[0].id])
 
     def _is_outdated(self, note: Note) -> bool:
         """Whether the own cache has this id with something else, from before."""
@@ -188,6 +207,10 @@ class Copy:
     def _stored_s(self, entry: Entry) -> float:
         """By the calendar."""
         return entry.stored_s + self._clock.wall() - self._clock.now()
+
+
+def _ms(wall_s: float) -> int:
+    return int(wall_s * 1000)
 
 
 def sliced(items: Sequence[T]) -> Iterator[Sequence[T]]:

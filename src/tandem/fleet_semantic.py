@@ -146,7 +146,7 @@ class SharedSemantic:
         if member is None:
             self.counters["left_out"] += 1
             return
-        member.replace(entry_id)
+        member.replace(entry_id, wall_s)
         data = msgspec.msgpack.encode(value)
         if len(data) > self._options.value_bytes:
             self.counters["too_long"] += 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tandem.fleet_notes import scope_of
+from tandem.fleet_notes import key_of, scope_of
 from tandem.semantic.base import Item, Namespace
 from tests.federated_board import DIMS, rows, until
 from tests.semantic_fleet import OURS, Fleet, found, item, members_of
@@ -121,3 +121,47 @@ async def test_a_namespace_of_thousands_is_emptied_at_once_and_bit_by_bit(fleet:
     await fleet.settled()
     await until(lambda: one.cache.statistics().entries == 0)
     assert (await one.lookup(OURS, many[0], 0.99)).hits == []
+
+
+async def test_what_is_heard_of_after_it_was_deleted_stays_deleted(fleet: Fleet) -> None:
+    """Who stores and who deletes write to the stream in any order: what counts is when they did it."""
+    one, other = fleet.join(), fleet.join()
+    one.store(OURS, item(1, id="x"))
+    await fleet.settled()
+    member = members_of(one).get((OURS, DIMS))
+    assert member is not None
+    late = list(member._copy.contents(10))
+    (values,) = [values for values in fleet.hall.kept.values() if values.kept]
+    kept = dict(values.kept)
+    fleet.clock.advance(1.0)
+    assert await other.delete(OURS, ["x"]) == 1
+    await fleet.settled()
+    values.kept.update(kept)
+    member.cache.federation.announce(late)
+    await fleet.settled()
+    newcomer = fleet.join()
+    await fleet.settled()
+    for instance in (one, other, newcomer):
+        assert await found(instance, 1) == []
+    fleet.clock.advance(1.0)
+    one.store(OURS, item(1, id="x"))
+    await fleet.settled()
+    for instance in (one, other, newcomer):
+        assert await found(instance, 1) == ["x"]
+
+
+async def test_a_deletion_that_is_told_late_spares_what_was_stored_since(fleet: Fleet) -> None:
+    one, other = fleet.join(), fleet.join()
+    one.store(OURS, item(1, id="x"))
+    await fleet.settled()
+    fleet.clock.advance(1.0)
+    deleted_s = fleet.clock.wall()
+    fleet.clock.advance(1.0)
+    one.store(OURS, item(2, id="x"))
+    await fleet.settled()
+    member = members_of(other).get((OURS, DIMS))
+    assert member is not None
+    member.cache.federation.announce(removed=[key_of("x")], when={key_of("x"): deleted_s})
+    await fleet.settled()
+    assert await found(one, 2) == ["x"]
+    assert one.cache.statistics().entries == 1

@@ -19,8 +19,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -39,6 +39,8 @@ from tandem.errors import ConfigError
 log = logging.getLogger("tandem.caching")
 
 _RECENTLY_S = 600.0
+# Removals of our own that are told again where the stream was lost.
+_REMEMBERED = 4096
 
 
 class FederationOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,19 +87,25 @@ class Federation:
         self._reads = Breaker("Reading the federated cache", options.breaker)
         self._writes = Breaker("Writing to the federated cache", options.breaker)
         self._counters: Counter[str] = Counter()
+        self._removed: OrderedDict[Key, float] = OrderedDict()
         self._at_end_s = clock.now()
         self._tasks: list[asyncio.Task[None]] = []
 
-    def announce(self, added: Sequence[Addition] = (), removed: Sequence[Key] = ()) -> None:
+    def announce(
+        self, added: Sequence[Addition] = (), removed: Sequence[Key] = (), when: Mapping[Key, float] | None = None
+    ) -> None:
         """Tell the others; returns at once. Values must be in the second level by now, or the others will look for
-        them in vain. Raises ValueError for keys, signatures or notes of lengths that the scope does not have."""
+        them in vain. ``when`` the keys were removed, by the calendar; now, where that is not said. Raises ValueError
+        for keys, signatures or notes of lengths that the scope does not have."""
         wall_s = self._clock.wall()
-        announced: list[Addition | Key] = [*removed, *added]
-        for what in announced:
-            frame = self.wire.announcement(Announcement(what, self.instance, wall_s))
-            self._outbox.put(frame)
-            self._counters["announced"] += 1
-            self._counters["announced_bytes"] += len(frame)
+        for key in removed:
+            self._tell(key, (when or {}).get(key, wall_s))
+            self._removed.pop(key, None)
+            self._removed[key] = (when or {}).get(key, wall_s)
+            if len(self._removed) > _REMEMBERED:
+                self._removed.popitem(last=False)
+        for one in added:
+            self._tell(one, wall_s)
 
     def start(self) -> None:
         """Begin to read and write in the background; to be called within the event loop, once."""
@@ -159,10 +167,21 @@ class Federation:
         states = [breaker.state(now) for breaker in (self._reads, self._writes)]
         return next((state for state in states if state != "ok"), "ok")
 
+    def _tell(self, what: Addition | Key, wall_s: float) -> None:
+        frame = self.wire.announcement(Announcement(what, self.instance, wall_s))
+        self._outbox.put(frame)
+        self._counters["announced"] += 1
+        self._counters["announced_bytes"] += len(frame)
+
     async def _read(self) -> None:
         # A probe asks for what is there and waits for nothing.
         wait_s = self._options.wait_s if self._reads.closed else 0.0
+        restarts = self._follower.counters["restarts"]
         await self._follower.step(self._options.batch_entries, wait_s)
+        if self._follower.counters["restarts"] != restarts:
+            # What is not there any more may not have been read by all. That something was added is only good to know.
+            for key, wall_s in self._removed.items():
+                self._tell(key, wall_s)
         if self._follower.at_end:
             self._at_end_s = self._clock.now()
 

@@ -34,6 +34,13 @@ class Hit(msgspec.Struct, Generic[V], frozen=True):
     value: V
 
 
+class Removal(msgspec.Struct, frozen=True):
+    """A key that is to be forgotten everywhere, and since when, by the calendar."""
+
+    key: Key
+    wall_s: float
+
+
 class CacheOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``candidates``: neighbours whose values are fetched, for the case that the nearest one's is gone. ``at_hand``:
     values kept in this process, for ``at_hand_s``: as long an instance may serve what others removed, if it does not
@@ -64,8 +71,8 @@ class FederatedCache(Generic[V]):
         self._options = options
         self._clock = clock
         self._at_hand: OrderedDict[Key, tuple[float, V]] = OrderedDict()
-        # What to share, or the key of what to forget.
-        self._outbox: Outbox[tuple[Addition, V] | Key] = Outbox(
+        # What to share, or to forget.
+        self._outbox: Outbox[tuple[Addition, V] | Removal] = Outbox(
             self._share, entries=options.queue_entries, batch=options.batch_entries
         )
         self._breaker = Breaker("Sharing federated values", BreakerOptions(most_s=2.0))
@@ -107,14 +114,16 @@ class FederatedCache(Generic[V]):
         self._outbox.put((addition, value))
         self.counters["stored"] += 1
 
-    def remove(self, keys: Sequence[Key]) -> None:
-        """Forget entries here at once, and everywhere soon. Raises ValueError for a key of another length."""
+    def remove(self, keys: Sequence[Key], wall_s: float | None = None) -> None:
+        """Forget entries here at once, and everywhere soon; ``wall_s``: since when, by the calendar; None is now.
+        Raises ValueError for a key of another length."""
         for key in keys:
             self.federation.wire.require(key)
         self._replica.remove(keys)
+        since_s = self._clock.wall() if wall_s is None else wall_s
         for key in keys:
             self._at_hand.pop(key, None)
-            self._outbox.put(key)
+            self._outbox.put(Removal(key, since_s))
 
     async def close(self) -> None:
         """Share what waits if that is quick, then end. Idempotent."""
@@ -159,16 +168,16 @@ class FederatedCache(Generic[V]):
         self.counters["stale"] += self._replica.remove([key for key in wanted if key not in values])
         return values
 
-    async def _share(self, entries: list[tuple[Addition, V] | Key]) -> None:
+    async def _share(self, entries: list[tuple[Addition, V] | Removal]) -> None:
         # First what is to go: what was stored again after it was removed is to stay. And what was removed after it was
         # stored, perhaps while its value was on its way, is not announced.
-        removed = [entry for entry in entries if isinstance(entry, bytes)]
+        removed = {entry.key: entry.wall_s for entry in entries if isinstance(entry, Removal)}
         if removed:
-            await self._values.delete(removed)
-        added = [entry for entry in entries if not isinstance(entry, bytes) and entry[0].key in self._replica]
+            await self._values.delete(list(removed))
+        added = [entry for entry in entries if not isinstance(entry, Removal) and entry[0].key in self._replica]
         if added:
             await self._values.put([addition.key for addition, _ in added], [value for _, value in added])
-        self.federation.announce([one for one, _ in added if one.key in self._replica], removed)
+        self.federation.announce([one for one, _ in added if one.key in self._replica], list(removed), removed)
 
     def _held(self, key: Key) -> tuple[float, V] | None:
         held = self._at_hand.get(key)

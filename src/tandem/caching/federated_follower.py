@@ -90,9 +90,10 @@ class Follower:
             await fold(self._replica, [], await self._removed_by(covered))
         return covered
 
-    async def _removed_by(self, covered: StreamId) -> list[Key]:
-        """Keys of which the last that the stream has up to ``covered`` is that they were removed. Raises OSError."""
-        removed: dict[Key, None] = {}
+    async def _removed_by(self, covered: StreamId) -> dict[Key, float]:
+        """Keys of which the last that the stream has up to ``covered`` is that they were removed, and when. Raises
+        OSError."""
+        removed: dict[Key, float] = {}
         place = START
         while place < covered:
             entries = await self._board.read(place, _REPLAYED, 0.0)
@@ -105,8 +106,8 @@ class Follower:
                 if isinstance(announced.what, Addition):
                     removed.pop(announced.what.key, None)
                 else:
-                    removed[announced.what] = None
-        return list(removed)
+                    removed[announced.what] = announced.wall_s
+        return removed
 
     async def _goes_on(self) -> bool:
         """Whether the stream is still the one that we have a place in. If we missed a part of it, the snapshot is taken
@@ -131,9 +132,10 @@ class Follower:
         return True
 
     async def _fold(self, entries: Sequence[bytes]) -> None:
-        """Take entries in. What comes last about a key counts."""
+        """Take entries in. What comes last about a key counts, but that it was removed is told in any case: by time,
+        what was added after that may be what was there before."""
         added: dict[Key, Addition] = {}
-        removed: dict[Key, None] = {}
+        removed: dict[Key, float] = {}
         for data in entries:
             announced = self._wire.read_announcement(data)
             if isinstance(announced, Fault):
@@ -143,12 +145,12 @@ class Follower:
             else:
                 self._note(announced, added, removed)
         if added or removed:
-            refused = await fold(self._replica, list(added.values()), list(removed))
+            refused = await fold(self._replica, list(added.values()), removed)
             self.counters["refused"] += refused
             self.counters["added"] += len(added) - refused
             self.counters["removed"] += len(removed)
 
-    def _note(self, announced: Announcement, added: dict[Key, Addition], removed: dict[Key, None]) -> None:
+    def _note(self, announced: Announcement, added: dict[Key, Addition], removed: dict[Key, float]) -> None:
         self.newest_wall_s = announced.wall_s
         self.counters["heard"] += 1
         self.heard.pop(announced.origin, None)
@@ -157,8 +159,7 @@ class Follower:
             del self.heard[next(iter(self.heard))]
         what = announced.what
         if isinstance(what, Addition):
-            removed.pop(what.key, None)
             added[what.key] = what
         else:
             added.pop(what, None)
-            removed[what] = None
+            removed[what] = announced.wall_s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -38,10 +38,10 @@ class Replica(Protocol):
 
     def __len__(self) -> int: ...
 
-    def fold(self, added: Sequence[Addition], removed: Sequence[Key]) -> int:
-        """Take in what others added and removed; no key is in both. Returns how many additions were refused, as their
-        signatures made no sense. What is there is replaced, what is gone stays gone: any of it may come twice, or
-        later than what it came before. Raises nothing for any bytes."""
+    def fold(self, added: Sequence[Addition], removed: Mapping[Key, float]) -> int:
+        """Take in what others removed, and when by their calendars, then what they added. Returns how many additions
+        were refused, as their signatures made no sense. What is there is replaced, what is gone stays gone: any of it
+        may come twice, or later than what it came before. Raises nothing for any bytes."""
         ...
 
     def contents(self, newest: int) -> Iterator[Addition]:
@@ -50,15 +50,16 @@ class Replica(Protocol):
         ...
 
 
-async def fold(replica: Replica, added: Sequence[Addition], removed: Sequence[Key]) -> int:
+async def fold(replica: Replica, added: Sequence[Addition], removed: Mapping[Key, float]) -> int:
     """As ``Replica.fold``, with turns for others in between: a graph takes up to a millisecond for each addition, and
     requests are not to wait for hundreds of them."""
     refused = 0
-    for start in range(0, len(removed), _REMOVALS):
-        refused += replica.fold([], removed[start : start + _REMOVALS])
+    said = list(removed.items())
+    for start in range(0, len(said), _REMOVALS):
+        refused += replica.fold([], dict(said[start : start + _REMOVALS]))
         await asyncio.sleep(0)
     for start in range(0, len(added), _SLICE):
-        refused += replica.fold(added[start : start + _SLICE], [])
+        refused += replica.fold(added[start : start + _SLICE], {})
         await asyncio.sleep(0)
     return refused
 
@@ -137,8 +138,9 @@ class IndexReplica:
         if id_ is not None:
             self._ids[key] = id_
 
-    def fold(self, added: Sequence[Addition], removed: Sequence[Key]) -> int:
-        self.remove(removed)
+    def fold(self, added: Sequence[Addition], removed: Collection[Key]) -> int:
+        """As ``Replica``; times are not looked at: what comes last counts."""
+        self.remove(list(removed))
         fitting = [one for one in added if len(one.signature) == self.signature_bytes]
         if not fitting:
             return len(added)

@@ -67,7 +67,7 @@ class Snapshots:
             if isinstance(additions, Fault):
                 self.counters["chunks_missing" if data is None else f"chunks_{additions}"] += 1
                 continue
-            self.counters["refused"] += await fold(self._replica, additions, [])
+            self.counters["refused"] += await fold(self._replica, additions, {})
             self.counters["restored"] += len(additions)
         return manifest.covers
 

@@ -82,7 +82,8 @@ class Addition(msgspec.Struct, frozen=True):
 
 class Announcement(msgspec.Struct, frozen=True):
     """One entry of the stream: ``what`` is an Addition, or the key that was removed. ``wall_s`` is the origin's
-    calendar; it is shown to people and decides nothing."""
+    calendar: when the addition was announced, which is shown to people and decides nothing, or when the key was
+    removed. It travels in whole milliseconds."""
 
     what: Addition | Key
     origin: bytes

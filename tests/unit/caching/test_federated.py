@@ -397,3 +397,19 @@ async def test_a_library_that_swallows_a_cancellation_does_not_hold_up_the_end(f
     await until(lambda: board.reads == 1)
     await one.close()
     assert (board.reads, board.told) == (2, 2)
+
+
+async def test_what_was_removed_is_told_again_where_the_stream_was_lost() -> None:
+    """Not all may have read it. When it was removed does not change by that."""
+    board, clock = MemoryBoard(), ManualClock(1000.0)
+    one = federation(board, replica(), clock=clock)
+    one.start()
+    one.announce(removed=[key_of(1)])
+    await until(lambda: one.place == board.stream[-1][0] if board.stream else False)
+    clock.advance(100.0)
+    board.restart()
+    await until(lambda: bool(board.stream))
+    (told,) = [one.wire.read_announcement(data) for _, data in board.stream]
+    assert isinstance(told, Announcement)
+    assert (told.what, told.wall_s) == (key_of(1), 1000.0)
+    await one.close()
