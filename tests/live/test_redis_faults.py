@@ -112,6 +112,23 @@ async def test_of_many_who_ask_three_wait_out_the_deadline(server: RedisServer) 
         assert store.state() == "ok"
 
 
+async def test_answers_of_a_slow_redis_that_come_too_late_are_nobody_elses(folder: Path) -> None:
+    with RedisServer(folder, ["--enable-debug-command", "yes"]) as server, Redis.from_url(server.url) as other:
+        async with opened(server.url, timeout_s=0.1) as store:
+            known = await fill(store, 40)
+            for _ in range(3):
+                asleep = asyncio.create_task(asyncio.to_thread(other.execute_command, "DEBUG", "SLEEP", "0.3"))
+                while not asleep.done():
+                    some = [store.get([key]) for key in known[:20]]
+                    for key, found in zip(known, await asyncio.gather(*some), strict=False):
+                        right([key], found)
+                await until(store, lambda state: state == "ok")
+                assert all(right(known[20:], await store.get(known[20:])))
+            counts = store.statistics()
+            assert counts["breaker_opened"] >= 1, "it was too slow"
+            assert counts["rejected"] == 0, "no answer came to another question than its own"
+
+
 async def test_kills_and_restarts_under_load_are_misses(server: RedisServer) -> None:
     async with opened(server.url) as store:
         known = await fill(store, 200)
