@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from threading import get_ident
 
 import msgspec
 import numpy as np
@@ -14,7 +16,7 @@ from tandem.caching.signatures import MinHashSigner
 from tandem.config import Settings
 from tandem.engine import Engine
 from tandem.errors import ConfigError
-from tandem.near import NearDuplicates
+from tandem.near import NearDuplicates, in_a_thread
 from tandem.types import CacheMode, EmbedResult, Source
 from tandem.verification import GuardOptions, Promise
 from tests.engines import asking, rows, write_word_model
@@ -70,13 +72,42 @@ async def test_who_does_not_ask_for_it_gets_the_models_own_row(settings: Setting
     for each in (engine, plain):
         await each.start()
     await taught(engine)
+    assert engine.recall is not None
+    before = engine.recall.report().near
     text = " ".join(f"w{number}" for number in range(8))
     await engine.embed(asking(text))
     exact, wanted = await engine.embed(asking(text + " please")), await plain.embed(asking(text + " please"))
     assert exact.sources == [Source.MISS]
     assert rows(exact).tobytes() == rows(wanted).tobytes()
+    after = engine.recall.report().near
+    assert before is not None
+    assert after is not None
+    assert (after["lookups"], after["labels"]) == (before["lookups"], before["labels"]), "nor pays for a look"
+    assert after["anchors"] == before["anchors"] + 2, "but others may be answered from his texts"
     for each in (engine, plain):
         await each.close()
+
+
+async def test_a_tenant_learns_from_his_own_texts_alone(settings: Settings) -> None:
+    engine = build_engine(settings)
+    await engine.start()
+    await taught(engine)
+    assert engine.recall is not None
+    assert engine.recall.near is not None
+    await engine.embed(asking("w1 w2 w3", cache=CacheMode.NEAR, tenant="another"))
+    other, own = (engine.recall.near.tier.report(tenant) for tenant in ("another", ""))
+    assert other is not None
+    assert own is not None
+    assert other.learned.labels == 0 < own.learned.labels
+    await engine.close()
+
+
+async def test_the_static_key_is_fitted_by_another_thread() -> None:
+    threads: list[int] = []
+    in_a_thread(lambda: threads.append(get_ident()))
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert len(threads) == 1
+    assert threads != [get_ident()]
 
 
 def test_the_models_own_table_is_found(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from tandem.caching.signatures import Signature
 from tandem.types import TokenIds
 
 # CPython's objects of an anchor beside its letters: two structs, two strings, key, and its entry of a list and a dict.
-_ENTRY_BYTES = 330
+_ENTRY_BYTES = 280
 
 
 class Anchor(msgspec.Struct, frozen=True, gc=False):
