@@ -17,10 +17,13 @@ from tandem.vectors import IndexOptions
 THRESHOLD = 0.95
 # Queries of each kind for what looks at every row.
 FEW = 100
+# Rows a call, where several are looked up at once.
+BATCHES = (16, 64)
 
 
 class Found(msgspec.Struct, frozen=True):
-    """One index on one set: seconds a look-up, recalls, and how far cosines were off."""
+    """One index on one set: seconds a look-up, alone and with others in one call (``BATCHES``), recalls, and how far
+    cosines were off."""
 
     name: str
     bytes_per_entry: float
@@ -32,14 +35,29 @@ class Found(msgspec.Struct, frozen=True):
     error: float = 0.0
     spread: float = 0.0
     verdicts: float = 0.0
+    together_s: tuple[float, ...] = ()
 
     def row(self) -> tuple[str, ...]:
-        times = (f"{self.build_s:,.1f}", f"{self.p50_s * 1e3:.3f}", f"{self.p99_s * 1e3:.3f}")
+        times: tuple[str, ...] = (f"{self.build_s:,.1f}", f"{self.p50_s * 1e3:.3f}", f"{self.p99_s * 1e3:.3f}")
+        times += tuple(f"{one * 1e3:.3f}" for one in self.together_s) or ("",) * len(BATCHES)
         cosine = (f"{self.error:.5f}", f"{self.spread:.5f}", f"{self.verdicts:.4f}")
         return (self.name, f"{self.bytes_per_entry:,.0f}", *times, f"{self.near:.4f}", f"{self.fresh:.4f}", *cosine)
 
 
-HEAD = ("index", "bytes", "build s", "p50 ms", "p99 ms", "near", "fresh", "cosine off", "std", "verdicts")
+HEAD = (
+    "index",
+    "bytes",
+    "build s",
+    "p50 ms",
+    "p99 ms",
+    "of 16",
+    "of 64",
+    "near",
+    "fresh",
+    "cosine off",
+    "std",
+    "verdicts",
+)
 
 Look = Callable[[Rows, int], tuple[NDArray[np.int64], NDArray[np.float32]]]
 
@@ -77,23 +95,40 @@ def measured(name: str, look: Look, task: Task, nbytes: int, build_s: float) -> 
         error=float(np.abs(off).max()),
         spread=float(off.std()),
         verdicts=verdicts,
+        together_s=tuple(together(look, task, size) for size in BATCHES),
     )
+
+
+def together(look: Look, task: Task, size: int) -> float:
+    """Seconds a look-up where ``size`` rows are looked up in one call; the median call."""
+    times: list[float] = []
+    for start in range(0, len(task.fresh) - size + 1, size):
+        for queries in (task.near, task.fresh):
+            started_s = time.perf_counter()
+            look(queries[start : start + size], 1)
+            times.append((time.perf_counter() - started_s) / size)
+    return float(np.median(times)) if times else 0.0
 
 
 def plain_numpy(task: Task) -> Found:
     """What most would write: float32 rows in one array, a product and argmax."""
 
     def look(query: Rows, _: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        cosines = task.rows @ query[0]
-        place = np.argmax(cosines)
-        return np.array([[place]]), cosines[place][None, None]
+        if len(query) == 1:
+            cosines = task.rows @ query[0]
+            place = np.argmax(cosines)
+            return np.array([[place]]), cosines[place][None, None]
+        every = query @ task.rows.T
+        places = np.argmax(every, axis=1)[:, None]
+        return places, np.take_along_axis(every, places, 1)
 
     return measured("numpy, float32", look, task.of(FEW), task.rows.nbytes, 0)
 
 
 def peers(task: Task, options: IndexOptions, ef: int) -> list[Found]:
     """The same parameters in usearch as it comes, and in FAISS with 8-bit codes; each where it is installed."""
-    return [found for found in (faiss_peer(task, options, ef), usearch_peer(task, options, ef)) if found is not None]
+    found = (faiss_peer(task, options, ef), faiss_cells(task, options, ef), usearch_peer(task, options, ef))
+    return [one for one in found if one is not None]
 
 
 def usearch_peer(task: Task, options: IndexOptions, ef: int) -> Found | None:
@@ -114,8 +149,8 @@ def usearch_peer(task: Task, options: IndexOptions, ef: int) -> Found | None:
     build_s = time.perf_counter() - started_s
 
     def look(query: Rows, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        found = raw.search(query[0], k, threads=1)
-        return found.keys.astype(np.int64)[None], 1 - found.distances[None]
+        found = raw.search(query, k, threads=1)
+        return found.keys.astype(np.int64).reshape(len(query), k), 1 - found.distances.reshape(len(query), k)
 
     return measured("usearch i8, as it comes", look, task, raw.memory_usage, build_s)
 
@@ -140,3 +175,29 @@ def faiss_peer(task: Task, options: IndexOptions, ef: int) -> Found | None:
         return ids, cosines
 
     return measured("faiss HNSW SQ8", look, task, faiss.serialize_index(raw).nbytes, build_s)
+
+
+def faiss_cells(task: Task, options: IndexOptions, probes: int) -> Found | None:
+    """FAISS without a graph: 4 sqrt(n) cells of 8-bit codes, of which ``probes`` are looked into."""
+    try:
+        import faiss
+    except ImportError:
+        return None
+    faiss.omp_set_num_threads(1)
+    kind: Any = faiss.ScalarQuantizer.QT_8bit
+    cells = int(4 * np.sqrt(len(task.rows)))
+    middles = faiss.IndexFlatIP(options.dims)
+    raw = faiss.IndexIVFScalarQuantizer(middles, options.dims, cells, kind, faiss.METRIC_INNER_PRODUCT)
+    raw.cp.niter = 10
+    started_s = time.perf_counter()
+    raw.train(task.rows[:: max(1, len(task.rows) // 100_000)])
+    raw.add(task.rows)
+    raw.nprobe = probes
+    build_s = time.perf_counter() - started_s
+
+    def look(query: Rows, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        cosines, ids = raw.search(query, k)
+        return ids, cosines
+
+    name = f"faiss IVF{cells} SQ8, {probes} probes"
+    return measured(name, look, task, faiss.serialize_index(raw).nbytes, build_s)

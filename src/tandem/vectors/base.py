@@ -93,7 +93,7 @@ class IndexOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     dims: int
     storage: Storage = "int8"
-    connectivity: int = 16
+    connectivity: int = 14
     expansion_add: int = 128
     expansion_search: int = 0
     linear_up_to: int = 2048

@@ -75,10 +75,11 @@ class Graph:
     @property
     def nbytes(self) -> int:
         """What it holds: nodes and edges, rows, and the books. Reckoned, as usearch's own figure has arenas in it that
-        nothing was written to; the process grew by 0.96 to 1.02 times as much."""
-        edges = 4 + 4 * self._options.connectivity
+        nothing was written to; the process grew by 1.5 % more at 100,000 rows."""
+        connectivity = self._compiled.connectivity
+        edges = 4 + 4 * connectivity
         # A key and a level, twice the edges on the ground, and what the one node in M has that reaches above it.
-        node = _lines(10 + 2 * edges - 4) + _lines(BITS // 8) + edges / (self._options.connectivity - 1)
+        node = _lines(10 + 2 * edges - 4) + _lines(BITS // 8) + edges / (connectivity - 1)
         usearch = int(len(self._compiled) * node) + self._compiled.capacity * _POINTER_BYTES
         graves = sys.getsizeof(self._graves) + _GRAVE_BYTES * len(self._graves)
         return usearch + self._shelf.nbytes + self._places.nbytes + graves

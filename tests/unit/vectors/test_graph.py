@@ -65,6 +65,18 @@ def test_no_row_is_lost_when_all_are_replaced_again_and_again() -> None:
         assert np.mean(found == live) >= 0.999
 
 
+def test_rows_looked_up_together_find_what_each_finds_alone() -> None:
+    index = HnswIndex(OPTIONS)
+    rows = made(500)
+    index.add(np.arange(500), rows)
+    index.remove(np.arange(0, 500, 3))
+    ids, cosines = index.search(rows[:100], 5)
+    for place in range(100):
+        alone, exact = index.search(rows[place : place + 1], 5)
+        assert alone.tolist() == ids[place : place + 1].tolist()
+        np.testing.assert_allclose(exact, cosines[place : place + 1], atol=1e-6)
+
+
 def test_graves_survive_a_snapshot_and_can_be_opened_after_it(tmp_path: Path) -> None:
     index = HnswIndex(OPTIONS)
     rows = made(60)
@@ -87,5 +99,5 @@ def test_memory_is_near_what_usearch_takes() -> None:
     graph = Graph(IndexOptions(dims=384))
     rows = made(2048, dims=384)
     graph.put(np.arange(2048), encode(rows, "int8"))
-    # By the growth of the process 702 to 710 at 100,000 rows; fewer rows are lost in what malloc keeps for itself.
-    assert graph.nbytes / 2048 == pytest.approx(700, rel=0.03)
+    # By the growth of the process 645 at 100,000 rows; fewer rows are lost in what malloc keeps for itself.
+    assert graph.nbytes / 2048 == pytest.approx(640, rel=0.05)

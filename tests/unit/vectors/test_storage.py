@@ -8,7 +8,7 @@ import pytest
 from tandem.errors import ConfigError
 from tandem.vectors import IndexOptions
 from tandem.vectors.base import Storage
-from tandem.vectors.storage import checked, checked_codes, decode, encode
+from tandem.vectors.storage import checked, checked_codes, decode, directed, encode
 from tests.unit.vectors.rows import made
 
 # Of 384 dimensions: the most, and the standard deviation, over 200,000 pairs of which half are near each other.
@@ -54,6 +54,24 @@ def test_the_last_of_an_id_wins_and_order_is_kept() -> None:
     ids, rows = checked(np.array([4, 9, 4, 1]), np.eye(4, dtype=np.float32), 4)
     assert ids.tolist() == [9, 4, 1]
     assert rows.argmax(axis=1).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0, 1e3, 1e30])
+def test_rows_that_are_looked_up_may_be_of_any_length(scale: float) -> None:
+    given = (made(20) * scale).astype(np.float32)
+    rows, long = directed(given, made(1).shape[1])
+    directions = given.astype(np.float64) / np.linalg.norm(given.astype(np.float64), axis=1, keepdims=True)
+    np.testing.assert_allclose(rows / long[:, None], directions, atol=1e-6)
+    np.testing.assert_allclose(directed(given[:1], given.shape[1])[0], rows[:1])
+
+
+@pytest.mark.parametrize("wrong", [0.0, np.nan, np.inf])
+@pytest.mark.parametrize("count", [1, 3])
+def test_rows_without_a_direction_are_not_looked_up(wrong: float, count: int) -> None:
+    rows = made(count)
+    rows[-1] = wrong
+    with pytest.raises(ValueError, match="direction"):
+        directed(rows, rows.shape[1])
 
 
 @pytest.mark.parametrize(
