@@ -10,13 +10,13 @@ from typing import Any
 from tandem.caching.federated_board import Board
 from tandem.caching.federated_wire import START, Scope, Wire
 from tandem.clock import ManualClock
-from tandem.fleet_copy import SharingOptions
-from tandem.fleet_members import Members
-from tandem.fleet_notes import scope_of
-from tandem.fleet_semantic import SharedSemantic
 from tandem.semantic.base import Item, Namespace, SemanticOptions
 from tandem.semantic.journal import Journal
 from tandem.semantic.service import SemanticService
+from tandem.sharing.copies import SharingOptions
+from tandem.sharing.members import Members
+from tandem.sharing.notes import scope_of
+from tandem.sharing.semantic import SharedSemantic
 from tandem.vectors.base import IndexOptions
 from tandem.vectors.linear import LinearIndex
 from tests.federated_board import DIMS, MemoryBoard, MemoryValues, rows, until

@@ -18,8 +18,6 @@ from tandem.caching.signatures import MinHashSigner, Signer, StaticSigner
 from tandem.clock import Clock
 from tandem.config import Settings, choices, source_options
 from tandem.errors import ConfigError
-from tandem.fleet_copy import RedisMeeting, SharingOptions
-from tandem.fleet_semantic import SharedSemantic
 from tandem.intake import Intake, ModelInfo
 from tandem.models.loaded import LoadedModel
 from tandem.near import NearDuplicates, in_a_thread
@@ -29,6 +27,7 @@ from tandem.scheduling.loop import SchedulerLoop
 from tandem.semantic.base import SemanticOptions
 from tandem.semantic.journal import Journal
 from tandem.semantic.service import SemanticService
+from tandem.sharing import RedisMeeting, SharedSemantic, SharingOptions
 from tandem.vectors import IndexOptions, best_index
 from tandem.verification import Promise
 

@@ -11,11 +11,10 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"types", "errors", "clock", "registry"}),
     frozenset({"models", "memory", "batching", "quantization", "vectors", "verification", "slo", "telemetry"}),
     frozenset({"backends", "caching", "semantic"}),
-    frozenset({"workers"}),
+    frozenset({"workers", "sharing"}),
     frozenset({"scheduling"}),
     frozenset(
         {"settings", "config", "settings_page", "devices", "build", "fleet", "caches"}
-        | {"fleet_copy", "fleet_members", "fleet_notes", "fleet_semantic"}
         | {"engine", "admission", "intake", "recall", "errand", "near", "embedder"}
     ),
     frozenset({"server", "bulk", "bench", "simulation", "experiments", "distributed"}),

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 
 from tandem.clock import SystemClock
-from tandem.fleet_semantic import SharedSemantic
 from tandem.semantic import Journal, SemanticOptions
 from tandem.semantic.service import SemanticService
 from tandem.server.app import App
+from tandem.sharing.semantic import SharedSemantic
 from tandem.telemetry import Metrics
 from tandem.vectors.base import IndexOptions
 from tandem.vectors.linear import LinearIndex

@@ -9,7 +9,6 @@ import secrets
 
 from tandem.clock import Clock
 from tandem.errors import Draining, TandemError
-from tandem.fleet_semantic import SharedSemantic
 from tandem.server.access import AccessLog
 from tandem.server.auth import ApiKeys
 from tandem.server.base import Api, Headers, Receive, Reply, Scope, Send, Service
@@ -30,6 +29,7 @@ from tandem.server.routing import Route, Router, api_of
 from tandem.server.semantic import SemanticRoutes
 from tandem.server.tei import Tei
 from tandem.server.tei_tokens import TokenRoutes
+from tandem.sharing import SharedSemantic
 from tandem.telemetry import Metrics
 
 log = logging.getLogger(__name__)

@@ -20,13 +20,13 @@ from msgspec.structs import replace
 
 from tandem.caching.report import CacheReport
 from tandem.errors import Forbidden
-from tandem.fleet_semantic import FederationReport, SharedSemantic
 from tandem.semantic.base import NamespaceStatistics, SemanticStatistics
 from tandem.server.auth import ApiKeys
 from tandem.server.base import Api, Reply
 from tandem.server.gateway import Gateway
 from tandem.server.request import Request
 from tandem.server.routing import Route
+from tandem.sharing import FederationReport, SharedSemantic
 
 
 class CacheStats(msgspec.Struct):

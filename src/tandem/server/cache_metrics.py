@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tandem.caching.report import CacheReport
-from tandem.fleet_semantic import FederationReport, SharedSemantic
+from tandem.sharing import FederationReport, SharedSemantic
 from tandem.telemetry import Reading
 from tandem.telemetry import cache_instruments as table
 

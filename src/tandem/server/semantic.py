@@ -13,7 +13,6 @@ import numpy as np
 from msgspec import Meta
 
 from tandem.errors import InvalidInput
-from tandem.fleet_semantic import SharedSemantic
 from tandem.semantic import checks
 from tandem.semantic.base import NO_VECTOR, Hit, Item, Lookup, Namespace, Vector
 from tandem.server.base import Api, Reply
@@ -21,6 +20,7 @@ from tandem.server.errors import NotJson
 from tandem.server.gateway import Gateway
 from tandem.server.request import Request
 from tandem.server.routing import Handler, Route
+from tandem.sharing import SharedSemantic
 from tandem.types import EmbedRequest
 from tandem.verification import Promise
 

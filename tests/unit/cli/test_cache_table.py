@@ -9,10 +9,10 @@ from tandem.caching.report import CacheReport
 from tandem.caching.tally import TierReport
 from tandem.cli.cache_table import table
 from tandem.clock import ManualClock
-from tandem.fleet_semantic import FederationReport
 from tandem.semantic.base import Item, Namespace, SemanticOptions
 from tandem.semantic.cache import SemanticCache
 from tandem.server.cache import CacheStats
+from tandem.sharing.semantic import FederationReport
 from tandem.vectors import IndexOptions, best_index
 from tandem.verification import Promise
 

@@ -13,9 +13,9 @@ from tandem.caches import build_recall, build_semantic
 from tandem.caching.report import CacheReport
 from tandem.clock import ManualClock, SystemClock
 from tandem.config import Settings
-from tandem.fleet_semantic import SharedSemantic
 from tandem.semantic.base import Item, Namespace
 from tandem.server.cache_metrics import reading
+from tandem.sharing.semantic import SharedSemantic
 from tandem.telemetry.cache_instruments import CACHE_INSTRUMENTS
 from tandem.verification import Promise
 from tests.engines import Device, asking, make_engine, until, words

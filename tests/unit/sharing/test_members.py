@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tandem.fleet_notes import key_of, scope_of
 from tandem.semantic.base import Item, Namespace
+from tandem.sharing.notes import key_of, scope_of
 from tests.federated_board import DIMS, rows, until
 from tests.semantic_fleet import OURS, Fleet, found, item, members_of
 

@@ -12,9 +12,9 @@ import msgspec
 from tandem.caching.federated_outbox import end, ended
 from tandem.caching.federated_wire import START
 from tandem.clock import Clock
-from tandem.fleet_copy import GAUGES, SINGLE, Meeting, Member, SharingOptions, scope_for
 from tandem.semantic.base import Namespace
 from tandem.semantic.cache import SemanticCache
+from tandem.sharing.copies import GAUGES, SINGLE, Meeting, Member, SharingOptions, scope_for
 
 # Questions about namespaces that may be under way at once, and places that are remembered as asked about.
 _ASKING, _ASKED = 16, 4096

@@ -19,10 +19,10 @@ from tandem.caching.federated_values import RedisValues, Values, ValuesOptions
 from tandem.caching.federated_wire import Scope, Wire
 from tandem.clock import Clock
 from tandem.errors import ConfigError
-from tandem.fleet_notes import Copy, Note, emptied_at, key_of, scope_of, sliced
 from tandem.semantic.base import Namespace, Vector
 from tandem.semantic.cache import SemanticCache
 from tandem.semantic.space import Entry
+from tandem.sharing.notes import Copy, Note, emptied_at, key_of, scope_of, sliced
 from tandem.vectors import IndexOptions, best_index
 
 _WEEK_S = 7 * 86_400.0

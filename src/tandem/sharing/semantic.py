@@ -25,11 +25,11 @@ import msgspec
 import numpy as np
 
 from tandem.clock import Clock
-from tandem.fleet_copy import Meeting, Member, SharingOptions
-from tandem.fleet_members import FederationReport, Members
-from tandem.fleet_notes import Note, Value, read_note, read_value, sliced
 from tandem.semantic.base import Hit, Item, Lookup, Namespace, Vector
 from tandem.semantic.service import SemanticService
+from tandem.sharing.copies import Meeting, Member, SharingOptions
+from tandem.sharing.members import FederationReport, Members
+from tandem.sharing.notes import Note, Value, read_note, read_value, sliced
 
 __all__ = ["FederationReport", "SharedSemantic"]
 

@@ -15,11 +15,11 @@ from tandem.caching.federated_wire import Addition
 from tandem.clock import ManualClock, SystemClock
 from tandem.config import Settings
 from tandem.errors import ConfigError, InvalidInput
-from tandem.fleet_copy import SharingOptions
-from tandem.fleet_notes import Copy, Note, Value, key_of, scope_of
-from tandem.fleet_semantic import SharedSemantic
 from tandem.semantic.base import Namespace, SemanticOptions
 from tandem.semantic.service import SemanticService
+from tandem.sharing.copies import SharingOptions
+from tandem.sharing.notes import Copy, Note, Value, key_of, scope_of
+from tandem.sharing.semantic import SharedSemantic
 from tandem.vectors.base import IndexOptions
 from tandem.vectors.linear import LinearIndex
 from tests.federated_board import DIMS, replica, until
