@@ -114,7 +114,7 @@ class NearDuplicateTier:
         self, options: NearOptions, signer: Signer, rows: AnchorRows, index: SignatureIndex | None = None
     ) -> None:
         """``index`` is this tier's own, for signatures of the signer's dims. Raises ConfigError when it has others."""
-        index = index or SketchIndex(signer.dims, options.capacity)
+        index = index or SketchIndex(signer.dims, options.capacity, signer.least)
         if index.dims != signer.dims:
             raise ConfigError(f"the index has {index.dims} dimensions, signatures have {signer.dims}")
         self.options = options

@@ -21,9 +21,6 @@ from numpy.typing import NDArray
 from tandem.caching.signatures import Signature
 
 _BITS = 64
-# Of 64 bits. Of pairs at cosine 0.9 one in 28 differs in more, at 0.95 one in 700; those are not found. Up to 20 the
-# share that could be served stayed the same on five data sets.
-_RADIUS = 14
 # Space of a slot that holds nothing.
 _NONE = -1
 # Cosines computed a search. Where more are within the radius, as among texts of one template, those with the fewest
@@ -56,11 +53,14 @@ class SignatureIndex(Protocol):
 
 
 class SketchIndex:
-    """Of ``capacity`` slots. Cosines are off by what int8 rounds away, 0.0014 at most and 0.00024 in standard deviation
-    (``vectors/storage.py``)."""
+    """Of ``capacity`` slots. What is looked at differs in no more bits than two signatures at cosine ``least`` do in
+    the mean: with 0.75 that is 14, and of pairs at 0.9 one in 28 differs in more, at 0.95 one in 700; those are not
+    found. With 12 to 20 the share that could be served by the static key stayed the same on five data sets. Cosines
+    are off by what int8 rounds away, 0.0014 at most and 0.00024 in standard deviation (``vectors/storage.py``)."""
 
-    def __init__(self, dims: int, capacity: int, seed: int = 0) -> None:
+    def __init__(self, dims: int, capacity: int, least: float = 0.75, seed: int = 0) -> None:
         self.dims = dims
+        self._radius = int(_BITS * math.acos(least) / math.pi)
         rng = np.random.default_rng(seed)
         self._planes = rng.standard_normal((dims, _BITS)).astype(np.float32)
         # Zeros take no memory before they are written to.
@@ -92,7 +92,7 @@ class SketchIndex:
         apart, distances = self._apart[:used], self._distances[:used]
         np.bitwise_xor(self._sketches[:used], self._sketch(signature), out=apart)
         np.bitwise_count(apart, out=distances)
-        slots = (distances <= _RADIUS).nonzero()[0]
+        slots = (distances <= self._radius).nonzero()[0]
         slots = slots[self._spaces.take(slots) == space]
         if not len(slots):
             return []

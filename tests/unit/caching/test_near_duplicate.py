@@ -219,7 +219,8 @@ def test_rows_that_are_not_finite_or_zero_are_no_anchors() -> None:
 
 def test_when_the_promise_breaks_the_tier_says_so_and_serves_nothing(caplog: pytest.LogCaptureFixture) -> None:
     slow = msgspec.structs.replace(EAGER, learner=LearnerOptions(window=2000, relearn_every=100))
-    desk, rng = Desk(msgspec.structs.replace(LOOSE, audit=slow)), np.random.default_rng(0)
+    options = msgspec.structs.replace(LOOSE, audit=slow, promise=Promise(max_error=0.1, confidence=0.8))
+    desk, rng = Desk(options), np.random.default_rng(0)
     desk.teach(rng, 120)
     assert desk.threshold() is not None
     alarms = 0.0

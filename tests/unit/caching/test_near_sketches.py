@@ -50,6 +50,19 @@ def test_strangers_are_not_near() -> None:
     assert all(cosine < 0.8 for one in found for _, cosine in one)
 
 
+def test_a_lower_least_cosine_finds_what_is_farther() -> None:
+    rows, rng = signatures(2000), np.random.default_rng(2)
+    found = {}
+    for least in (0.75, 0.4):
+        index = SketchIndex(DIMS, len(rows), least)
+        for slot, row in enumerate(rows):
+            index.put(slot, row, 1)
+        near = [index.nearest(turned(rows[slot], 0.7, rng), 4, 1) for slot in range(200)]
+        found[least] = sum(bool(one) and one[0][0] == slot for slot, one in enumerate(near))
+    assert found[0.75] < 0.5 * 200
+    assert found[0.4] > 0.9 * 200
+
+
 def test_of_many_that_are_near_the_nearest_come() -> None:
     rng = np.random.default_rng(3)
     (centre,) = signatures(1)
