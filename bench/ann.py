@@ -8,14 +8,15 @@ neighbour is known to be near; ``fresh`` ones are further rows of the same kind,
 
 Recall counts an answer as right when its float32 cosine is the best one's, or within 1e-6. Every look-up is timed on
 its own, in one thread, arguments and result as numpy arrays; ``of 16`` and ``of 64`` are milliseconds a look-up where
-so many share a call. It could mislead in that made rows are easier than real
-ones to tell apart in int8, and in that a look-up right after others finds warm caches.
+so many share a call. With OPENBLAS_NUM_THREADS=1 looking at every row has one thread as well. It could mislead in that
+made rows are easier than real ones to tell apart in int8, and in that a look-up right after others finds warm caches.
 Fails on a cosine off by more than the storage's bound, never on slowness.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -112,6 +113,7 @@ def recall_now(index: Index, every: Rows, rng: np.random.Generator) -> tuple[str
 
 def run(arguments: argparse.Namespace) -> Report:
     words = {"rows": str(arguments.rows or "") or f"made, seed {arguments.seed}", "queries": str(arguments.queries)}
+    words["threads"] = f"1, products of numpy's own {os.environ.get('OPENBLAS_NUM_THREADS', 'as many as it likes')}"
     report = Report("Vector indexes", conditions(words))
     neighbours = Neighbours()
     asked = TaskOptions(queries=arguments.queries, dims=arguments.dims, seed=arguments.seed, file=arguments.rows)
