@@ -1,12 +1,13 @@
 """Who goes when there is no room: a window for the new, a clock for the proven, counts that say who is which.
 
-A new entry joins the window, a queue. What reaches its end unused meets the oldest of the main queue that has not been
-used lately, and the one that was asked for less often goes. So a scan, whose entries are asked for once, passes through
-the window and pushes out nothing. (Admission by frequency: Einziger, Friedman and Manes, TinyLFU, 2017. Queues with
-lazy promotion in the place of LRU lists: Yang et al., S3-FIFO, 2023.)
+A new entry joins the window, which is an LRU list. What reaches its end meets the oldest of the main queue that has not
+been used lately, and the one that was asked for less often goes. So a scan, whose entries are asked for once, passes
+through the window and pushes out nothing. (Admission by frequency: Einziger, Friedman and Manes, TinyLFU, 2017. Queues
+with lazy promotion in the place of LRU lists: Yang et al., S3-FIFO, 2023.)
 
-A hit changes two bytes and moves nothing. On the traces of bench/cache_hit_ratio.py the parents alone fell behind the
-best peer, S3-FIFO by up to 3.6 points and W-TinyLFU, with its usual window of 1 %, by up to 7.5: which window is right
+A hit in the main queue changes two bytes and moves nothing. In the window it moves: a clock there had 1.2 points less
+than an LRU on mooncake's prompts. On the traces of bench/cache_hit_ratio.py the parents alone fell behind the best
+peer, S3-FIFO by up to 3.6 points and W-TinyLFU, with its usual window of 1 %, by up to 7.5: which window is right
 depends on the traffic, so eviction_trial.py finds it out.
 
 Decisions only: slots are numbers from 1, and what lies in them is the caller's.
@@ -59,6 +60,14 @@ class Ring:
     def turn(self) -> None:
         """Make the oldest the youngest."""
         self.head = self._after[self.head]
+
+    def renew(self, slot: int) -> None:
+        """Make ``slot`` the youngest."""
+        if slot == self.head:
+            self.head = self._after[slot]
+        else:
+            self.remove(slot)
+            self.push(slot)
 
     def remove(self, slot: int) -> None:
         before, after = self._before[slot], self._after[slot]
@@ -126,7 +135,7 @@ class Popularity:
 
 class Evictor:
     """Window and main queue over ``slots`` slots. ``share`` of them are the window's: few for traffic whose favourites
-    last; all for traffic that returns to what it used last, and then this is a clock. ``lows``: a word of the key in
+    last; all for traffic that returns to what it used last, and then this is an LRU. ``lows``: a word of the key in
     each slot."""
 
     SLOT_BYTES = 8 + 3 + Popularity.SLOT_BYTES
@@ -142,6 +151,7 @@ class Evictor:
         self._count = self._counts.data
         self._elsewhere = Popularity(slots)
         self._inserts = self._aged = 0
+        self._is_tight = False
         self.resize(share)
 
     def __len__(self) -> int:
@@ -158,6 +168,9 @@ class Evictor:
             self._rounds[slot] = rounds + 1
         if count < _COUNTED:
             self._count[slot] = count + 1
+        # It costs a microsecond, and nobody goes before half of the room is taken.
+        if self._is_tight and not self._in_main[slot]:
+            self._window.renew(slot)
 
     def insert(self, slot: int) -> int:
         """Take a slot in. Returns the one that has gone for it, 0 if none; that may be ``slot`` itself, when everything
@@ -167,6 +180,7 @@ class Evictor:
         self._rounds[slot] = self._in_main[slot] = 0
         self._window.push(slot)
         gone = 0
+        self._is_tight = 2 * len(self) > self.slots
         if len(self) > self.slots:
             gone = self._choose()
             self.remove(gone)
@@ -174,7 +188,7 @@ class Evictor:
         for _ in range(_MOVES):
             if self._window.count <= self._room:
                 break
-            self._promote(self.idle(self._window))
+            self._promote(self._window.head)
         return gone
 
     def remove(self, slot: int) -> None:
@@ -188,8 +202,7 @@ class Evictor:
             rounds = self._rounds[ring.head]
             if not rounds:
                 break
-            # In the window one round more is enough: there counts tell what is used.
-            self._rounds[ring.head] = 0 if ring is self._window else rounds - 1
+            self._rounds[ring.head] = rounds - 1
             ring.turn()
         return ring.head
 
@@ -201,7 +214,7 @@ class Evictor:
         """Who goes: from the main queue while the window is within its size, else the less used of either's oldest."""
         if self._window.count <= self._room and self._main.count:
             return self.idle(self._main)
-        candidate, rival = self.idle(self._window), self.idle(self._main)
+        candidate, rival = self._window.head, self.idle(self._main)
         if rival and self._count[candidate] > self._count[rival]:
             return rival
         return candidate

@@ -1,7 +1,7 @@
 """One connection to a Redis, over which one question at a time goes and its answers come back.
 
 An answer is handed on from where its bytes arrive: no stream, no lock, no task between the socket and the caller. On
-loopback a bare protocol that only counts bytes reads a row in 18 microseconds; redis-py took 69 for it, this takes 25.
+loopback a bare protocol that only counts bytes reads a row in 18 microseconds; redis-py took 69 for it, this takes 26.
 """
 
 from __future__ import annotations
