@@ -13,8 +13,8 @@ What was found out about usearch 2.26, and what follows from it here:
 - The same text is often stored again when it has expired. Then its grave is opened again: else a hundred of them would
   lie around its vector, and a search would have to look behind them all.
 - Adding with several threads can leave rows that no search finds (its issue 735), so one thread adds.
-- A call to search takes 11 microseconds before it looks at anything, two thirds of them to ask the system for the
-  number of its processors; several queries in one call share them.
+- A call to search takes 7 microseconds before it looks at anything, half of them to ask the system for the number of
+  its processors; several queries in one call share them.
 - Its own lock lets one call in at a time, so one of ours around two calls costs no parallelism.
 - Writing to a path holds the interpreter's lock all the while (0.2 s for 20,000 rows); writing to memory does not.
 - Importing it opens no connection; it downloads only for its SQLite extension, which nothing here asks for.
@@ -236,7 +236,8 @@ def _lines(nbytes: int) -> int:
 
 
 def _expansion(n: int) -> int:
-    """ef for so many rows."""
+    """ef for so many rows. Of 100,000, 32, 64 and 96 found 99.7, 99.8 and 99.9 % of the rows that a query is near to,
+    and 94.6, 96.4 and 97.4 % where the nearest may be far, in 1, 1.4 and 1.8 of the time."""
     doublings = max(0.0, math.log2(max(n, 1) / _NARROW_UP_TO))
     return round(_WIDTH * math.pow(_WIDER, doublings))
 
