@@ -91,6 +91,20 @@ async def test_two_processes_share_rows_while_both_write(tmp_path: Path) -> None
     await store.close()
 
 
+async def test_a_file_that_was_cut_off_while_others_use_it_is_not_touched(tmp_path: Path) -> None:
+    with writer(tmp_path, 4) as process:
+        written(process, 300)
+        process.send_signal(signal.SIGSTOP)
+        data = tmp_path / "rows" / "data.mdb"
+        with data.open("r+b") as file:
+            file.truncate(data.stat().st_size // 2)
+        store = disk_store(DiskOptions(path=tmp_path, max_bytes=SMALL, timeout_s=60.0), records(), SystemClock())
+        await store.ready()
+        assert "was cut off while others used it" in store.state()
+        assert await store.get(keys(5, 4)) == [None] * 5
+        await store.close()
+
+
 async def test_two_processes_stay_within_one_limit(tmp_path: Path) -> None:
     with writer(tmp_path, 1, WIDE) as first, writer(tmp_path, 2, WIDE) as second:
         written(first, 1500)
