@@ -5,9 +5,10 @@ such bits (Charikar, "Similarity estimation techniques from rounding algorithms"
 cosine 0.9 differs in 9 and strangers in 32. Every anchor's bits are looked at, which takes 0.8 us a thousand; then the
 cosines of at most 128 say which is nearest.
 
-The graph that all other indexes here are (HNSW) was built first. It searches as fast or slower up to 50,000 anchors,
-takes ten times as long to keep one, and the oldest of them goes with each new one, which a graph answers by being built
-anew again and again: ``python -m bench.near_duplicates --part index`` has both.
+The graph that all other indexes here are (HNSW) was built first. Among 27,000 anchors a search took it 62 to 87 us
+where this takes 43; to keep one took 127 to 180 us where this takes 10; and as the oldest goes with each new one, which
+a graph answers by being built anew again and again, 440 to 600 us once it was full. Of queries with a row at 0.9 it
+finds 96 to 100 %, this 98 % (``python -m bench.near_duplicates --part index``). Beyond some 100,000 the graph would win.
 """
 
 from __future__ import annotations
