@@ -8,7 +8,8 @@ cosines of at most 128 say which is nearest.
 The graph that all other indexes here are (HNSW) was built first. Among 27,000 anchors a search took it 62 to 87 us
 where this takes 43; to keep one took 127 to 180 us where this takes 10; and as the oldest goes with each new one, which
 a graph answers by being built anew again and again, 440 to 600 us once it was full. Of queries with a row at 0.9 it
-finds 96 to 100 %, this 98 % (``python -m bench.near_duplicates --part index``). Beyond some 100,000 the graph would win.
+finds 96 to 100 %, this 98 % (``python -m bench.near_duplicates --part index``). Looking at all grows with their number,
+so this is for the tens of thousands whose rows are in memory, and not for millions.
 """
 
 from __future__ import annotations
