@@ -6,9 +6,9 @@ Steinbach, Karypis and Kumar (2000) found as good as k-means from the start, and
 
 When this is worth having, and when not. Of 24,000 real MiniLM rows, queries near to one of them found it::
 
-    one graph          recall 1.000                           a search 1         an add 1
-    6 cells, graphs    2, 3, 4 probes: 0.987, 0.999, 0.999    a search 4, 4, 6   an add 1.8, with its share of splits
-    36 cells, linear   4, 8, 16 probes: 0.990, 0.998, 1.000   a search 3, 6, 11  an add 1/15
+    one graph          recall 1.000                           a search 1           an add 1
+    6 cells, graphs    2, 3, 4 probes: 0.978, 0.998, 1.000    a search 3, 4, 6     an add 2, with its share of splits
+    36 cells, linear   4, 8, 16 probes: 0.986, 0.998, 1.000   a search 7, 16, 47   an add 1/7
 
 So one graph is the better index for look-ups, since a graph grows by few steps where a probe starts anew, and
 ``best_index`` never shards. Cells bound what a rebuild, a snapshot and a writer hold up, or hold twice in memory, to a
