@@ -116,7 +116,7 @@ def _show_runs(report: Report, name: str, runs: list[TierRun], requests: int, te
         saved = (
             ""
             if run.row_bytes is None
-            else f", {run.row_bytes:,.0f} bytes a row ({1 - run.row_bytes / naive:.0%} less)"
+            else f"; {run.row_bytes:,.0f} bytes a row, {run.row_bytes / naive:.0%} of a dict's"
         )
         by = ", ".join(
             f"{source} {run.hits[source]:,} at {1e6 * median:,.0f} us" for source, median in sorted(run.medians.items())
