@@ -118,6 +118,9 @@ async def connect(address: Address, free: Callable[[Line], None]) -> Line:
             # asyncio sets TCP_NODELAY by itself.
             tls = None if address.tls is None else address.tls.get()
             _, made = await loop.create_connection(line, address.host, address.port, ssl=tls)
+    except OSError:
+        # A certificate that is refused is a ValueError, too.
+        raise
     except ValueError as error:
         # A name that is none: an empty label, a zero byte.
         raise OSError(f"no such address: {error}") from error
