@@ -160,7 +160,7 @@ class App:
     async def _send(self, request: Request, reply: Reply, send: Send) -> None:
         if reply.status == OK and not (reply.headers or reply.parts or self._cors or self._draining):
             # What is answered by the thousand. All of its headers are ours, so nobody needs to look through them.
-            whole = request.whole
+            whole = request.take_whole()
             if whole is not None and whole(OK, _lines(self._headers(request, reply)), reply.body):
                 return
         headers = self._headers(request, reply)

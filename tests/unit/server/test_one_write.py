@@ -37,18 +37,6 @@ async def test_what_is_written_in_one_turn_leaves_at_once() -> None:
     assert wire.sent == [b"head body", b"next"]
 
 
-async def test_a_whole_reply_leaves_now_but_not_before_what_was_written_earlier() -> None:
-    wire = Wire()
-    transport = OneWriteTransport(wire, asyncio.get_running_loop())
-    transport.write_at_once(b"whole")
-    assert wire.sent == [b"whole"]
-    transport.write(b"first ")
-    transport.write_at_once(b"second")
-    assert wire.sent == [b"whole"]
-    await asyncio.sleep(0)
-    assert wire.sent == [b"whole", b"first second"]
-
-
 async def test_closing_sends_what_is_left_and_aborting_does_not() -> None:
     closed, aborted = Wire(), Wire()
     for wire in (closed, aborted):
