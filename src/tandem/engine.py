@@ -173,7 +173,8 @@ def _finish(request: EmbedRequest, rows: Sequence[Rows], model: ModelInfo) -> Ro
     stacked = rows[0][None] if len(rows) == 1 else np.stack(rows)
     if request.dimensions is not None:
         stacked = stacked[:, : request.dimensions]
-    return _unit(stacked) if normalize else np.ascontiguousarray(stacked)
+    # A copy: the callers of one flight have one row, and each may write into his own.
+    return _unit(stacked) if normalize else np.array(stacked, order="C")
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

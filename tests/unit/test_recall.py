@@ -247,6 +247,18 @@ async def test_what_a_caller_does_to_his_row_is_nobody_elses_business(device: De
     assert kept.row.tobytes() == computed.tobytes()
 
 
+async def test_rows_of_one_flight_are_each_callers_own(device: Device, engine: Engine) -> None:
+    device.door.clear()
+    tasks = [await begin(engine, asking(words(1), normalize=False, dimensions=wanted)) for wanted in (None, None, 5)]
+    device.door.set()
+    mine, other, short = await asyncio.gather(*tasks)
+    computed = rows(other).copy()
+    rows(mine)[:] = 0.0
+    rows(short)[:] = 0.0
+    assert rows(other).tobytes() == computed.tobytes()
+    assert rows(await engine.embed(asking(words(1), normalize=False))).tobytes() == computed.tobytes()
+
+
 async def test_shares_are_counted_by_texts_and_by_tokens(engine: Engine) -> None:
     await engine.embed(asking(words(1), words(1, 2, 3)))
     await engine.embed(asking(words(1, 2, 3)))
