@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from tandem.semantic.base import Item, Namespace
 from tandem.sharing.notes import key_of, scope_of
 from tests.federated_board import DIMS, rows, until
 from tests.semantic_fleet import OURS, Fleet, found, item, members_of
-
-
-@pytest.fixture
-async def fleet() -> AsyncIterator[Fleet]:
-    fleet = Fleet()
-    yield fleet
-    fleet.hall.fail(None)
-    for instance in fleet.instances:
-        await instance.close()
 
 
 async def test_to_look_up_where_nobody_stores_is_no_part_in_it(fleet: Fleet) -> None:

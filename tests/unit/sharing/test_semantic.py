@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,6 @@ from tandem.vectors.base import IndexOptions
 from tandem.vectors.linear import LinearIndex
 from tests.federated_board import DIMS, replica, until
 from tests.semantic_fleet import OURS, VECTORS, Fleet, found, item, state_of
-
-
-@pytest.fixture
-async def fleet() -> AsyncIterator[Fleet]:
-    fleet = Fleet()
-    yield fleet
-    fleet.hall.fail(None)
-    for instance in fleet.instances:
-        await instance.close()
 
 
 async def test_what_one_stored_another_finds(fleet: Fleet) -> None:
