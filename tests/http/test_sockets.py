@@ -9,6 +9,7 @@ import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
@@ -227,6 +228,30 @@ def test_an_idle_connection_is_closed_without_a_word(serve: Callable[..., Loopba
             connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
             assert read_reply(connection).startswith(b"HTTP/1.1 200 OK\r\n")
         assert connection.recv(100) == b""
+
+
+def test_half_a_request_behind_a_whole_one_is_no_idling(serve: Callable[..., Loopback]) -> None:
+    server = serve(header_read_timeout_s=0.2)
+    with server.connect() as connection:
+        connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY + b"GET /livez HT")
+        assert read_reply(connection).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_who_was_answered_before_his_body_came_idles_once_it_has(serve: Callable[..., Loopback]) -> None:
+    server = serve(header_read_timeout_s=0.2, keep_alive_timeout_s=0.4)
+    with server.connect() as connection:
+        connection.sendall(b"POST /v1/nope HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+        assert read_reply(connection).startswith(b"HTTP/1.1 404 ")
+        connection.sendall(b"body")
+        assert connection.recv(100) == b""
+
+
+def test_every_reply_has_a_date(server: Loopback) -> None:
+    for method, path, body in (("GET", "/livez", None), ("GET", "/nope", None), ("POST", "/v1/embeddings", BODY)):
+        reply = httpx.request(method, server.url + path, content=body)
+        assert parsedate_to_datetime(reply.headers["date"]).tzinfo is not None
+        assert len(reply.headers.get_list("date")) == 1
 
 
 def test_a_client_that_wants_no_more_is_let_go(server: Loopback) -> None:

@@ -30,7 +30,8 @@ _COUNTED = 15
 # up to 1.5 points where favourites last, and where they do not, the trial chooses a window that needs no counts.
 _USES_A_SLOT = 30
 # What one insertion may do at most, so that none takes long: after a phase of hits alone, every slot may have rounds.
-_STEPS, _MOVES = 32, 8
+# Counts are halved for so many slots at a time, 0.1 ms; all of a large cache at once would stop the event loop.
+_STEPS, _MOVES, _HALVED = 32, 8, 4096
 # So many that have gone are remembered for each that is here, in buckets of so many. Marks are a word's highest bits.
 _PAST, _WAYS = 8, 4
 _MARK_SHIFT = 52
@@ -126,11 +127,13 @@ class Popularity:
         # The youngest last.
         self._mark[place : place + _WAYS] = array("H", [*bucket, mark << 4 | count])
 
-    def halve(self) -> None:
-        counts = (self._marks & _COUNTED) >> 1
-        self._marks &= 0xFFFF ^ _COUNTED
-        self._marks |= counts
-        self._marks[counts == 0] = 0
+    def halve(self, first: int, end: int) -> None:
+        """The counts in the share of these slots."""
+        marks = self._marks[first * _PAST : end * _PAST]
+        counts = (marks & _COUNTED) >> 1
+        marks &= 0xFFFF ^ _COUNTED
+        marks |= counts
+        marks[counts == 0] = 0
 
 
 class Evictor:
@@ -150,7 +153,7 @@ class Evictor:
         self._counts = np.zeros(slots + 2, np.uint8)
         self._count = self._counts.data
         self._elsewhere = Popularity(slots)
-        self._inserts = self._aged = 0
+        self._inserts = self._aged = self._to_halve = 0
         self._is_tight = False
         self.resize(share)
 
@@ -228,5 +231,9 @@ class Evictor:
         self._inserts += 1
         if self.hits + self._inserts - self._aged > _USES_A_SLOT * self.slots:
             self._aged = self.hits + self._inserts
-            self._counts >>= 1
-            self._elsewhere.halve()
+            self._to_halve = len(self._counts)
+        if self._to_halve:
+            end = self._to_halve
+            first = self._to_halve = max(0, end - _HALVED)
+            self._counts[first:end] >>= 1
+            self._elsewhere.halve(first, end)

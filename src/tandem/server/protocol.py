@@ -30,12 +30,12 @@ _TOO_MUCH = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\
 class LeanProtocol(HttpToolsProtocol):
     """The parser holds one header line until it ends, so what arrives while headers are awaited counts too."""
 
-    idles = False
-    """All that was asked is answered, and nothing of another request has come."""
-
+    # Lines that every reply has, the date among them; uvicorn makes the list anew each second.
+    _always: tuple[list[tuple[bytes, bytes]] | None, bytes] = (None, b"")
     _chunk_bytes = 0
     _awaited_bytes = 0
     _in_head = True
+    _in_message = False
     _at_head = False
     _begun: tuple[RequestResponseCycle, Any] | None = None
 
@@ -43,7 +43,6 @@ class LeanProtocol(HttpToolsProtocol):
         super().connection_made(OneWriteTransport(transport, self.loop))
 
     def data_received(self, data: bytes) -> None:
-        self.idles = False
         self._chunk_bytes = len(data)
         super().data_received(data)
         if self._begun is not None:
@@ -57,7 +56,7 @@ class LeanProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._awaited_bytes = 0
-        self._in_head = True
+        self._in_head = self._in_message = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -71,6 +70,7 @@ class LeanProtocol(HttpToolsProtocol):
             self._at_head = False
 
     def on_message_complete(self) -> None:
+        self._in_message = False
         super().on_message_complete()
         if self._begun is not None:
             cycle, _ = self._begun
@@ -88,8 +88,12 @@ class LeanProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-        else:
-            self.idles = True
+
+    @property
+    def idles(self) -> bool:
+        """Whether something was asked, all of it is answered, and nothing of another request has come."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and cycle.response_complete and not self._in_message
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if self._at_head:
@@ -109,10 +113,16 @@ class LeanProtocol(HttpToolsProtocol):
         if cycle.disconnected or cycle.response_started or self.flow.write_paused or not cycle.keep_alive:
             return False
         cycle.response_started = cycle.response_complete = True
-        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], head, body))
+        self.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINE[status], self._date(), head, body))
         cycle.message_event.set()
         cycle.on_response()
         return True
+
+    def _date(self) -> bytes:
+        headers = self.server_state.default_headers
+        if self._always[0] is not headers:
+            LeanProtocol._always = headers, b"".join(b"%b: %b\r\n" % header for header in headers)
+        return self._always[1]
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)

@@ -101,7 +101,7 @@ class Request:
         announced = self.headers.get(b"content-length")
         if announced is not None and announced.isdigit() and int(announced) > limits.body_bytes:
             raise _too_large(limits.body_bytes)
-        body: bytes | None = self._scope.get(COMPLETE)
+        body: bytes | None = self._scope.pop(COMPLETE, None)
         if body is not None:
             self._take(len(body), len(body), limits)
             return self._inflated(body, limits.body_bytes)

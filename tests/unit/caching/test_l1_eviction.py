@@ -126,8 +126,28 @@ def test_counts_are_remembered_and_halved() -> None:
         popularity.note(low, 1)
     known = {low: popularity.of(low) for low in counts}
     assert sum(known[low] == max(count, 1) for low, count in counts.items()) > 495
-    popularity.halve()
+    for first in (250, 0):
+        popularity.halve(first, first + 250)
     assert [popularity.of(low) for low in counts] == [count // 2 for count in known.values()]
+
+
+def test_a_large_cache_halves_its_counts_a_slice_an_insertion() -> None:
+    """Each count once, and none in an insertion that would take long."""
+    slots = 15_000
+    shelf = Shelf(slots, 0.1)
+    held = [shelf.put(*WORDS[number])[0] for number in range(slots)]
+    for slot in held * 15:
+        shelf.evictor.hit(slot)
+    shelf.evictor.hits += 15 * slots
+    counts = shelf.evictor._counts
+    before = counts.copy()
+    halved = [0]
+    for _ in range(6):
+        shelf.evictor._age()
+        halved.append(int((counts != before).sum()))
+    assert max(np.diff(halved)) <= 4096
+    assert halved[-1] == slots
+    np.testing.assert_array_equal(counts, before >> 1)
 
 
 def test_however_many_keys_pass_a_new_one_has_no_count_of_theirs() -> None:
