@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,11 +20,25 @@ def copy(sources: Sequence[Path], live: set[int], max_labels: int, flush: Callab
     """Put into the place of the last of ``sources`` a file that stands for all of them: entries whose serial number is
     in ``live``, and of each promise the latest ``max_labels`` since its alarm rang.
 
-    A crash leaves the sources, or the copy complete; then older sources are of no more use. Raises OSError, Damaged.
+    A crash leaves the sources, or the copy complete; then older sources are of no more use. What fails leaves the
+    sources and nothing beside them. Raises OSError, Damaged.
     """
-    labels: dict[tuple[Namespace, Promise], deque[Labelled]] = {}
     target = sources[-1]
     temporary = target.with_suffix(".copy")
+    try:
+        _write(temporary, sources, live, max_labels, flush)
+        os.replace(temporary, target)
+    except BaseException:
+        # Each try has a name of its own: on a full disk the halves of all would add up.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _write(
+    temporary: Path, sources: Sequence[Path], live: set[int], max_labels: int, flush: Callable[[int], None]
+) -> None:
+    labels: dict[tuple[Namespace, Promise], deque[Labelled]] = {}
     with open(temporary, "wb", buffering=_BUFFER_BYTES) as file:
         file.write(WHOLE)
         for path in sources:
@@ -43,4 +58,3 @@ def copy(sources: Sequence[Path], live: set[int], max_labels: int, flush: Callab
                 file.write(frame(encode(label)))
         file.flush()
         flush(file.fileno())
-    os.replace(temporary, target)

@@ -168,19 +168,19 @@ class Journal:
         def run() -> None:
             try:
                 sources = [path for path in files_of(self._folder) if path < current]
+                if not sources:  # It was abandoned meanwhile.
+                    return
                 copy(sources, live, self._max_labels, self._flush)
                 segments.sync_folder(self._folder, self._flush)
                 for path in sources[:-1]:
                     path.unlink(missing_ok=True)
                 with self._lock:
-                    if self._abandoned:  # Meanwhile: then nothing may stay.
-                        sources[-1].unlink(missing_ok=True)
-                        self._remains = True
                     # The copy was checked and is on the disk; what was in doubt before is no more.
                     self._in_doubt = self._in_doubt and self.errors != errors
                 self._pause = 0
             except (OSError, Damaged) as error:
-                self._failed(error, is_copy=True)
+                if not self._abandoned:  # Or it failed because its files were removed.
+                    self._failed(error, is_copy=True)
             finally:
                 self._copying = False
                 self._copied.set()
@@ -221,15 +221,13 @@ class Journal:
             self._abandoned = self._remains = True
         self._tail.close()
         log.error("the semantic cache in %s is no longer kept on disk, as a change could not be written", self._folder)
-        for path in files_of(self._folder):
-            with contextlib.suppress(OSError):  # ``_remove`` tries again.
-                path.unlink()
+        with contextlib.suppress(OSError):  # ``_remove`` tries again.
+            segments.remove_files(self._folder)
 
     def _remove(self) -> None:
         """Remove the files of a journal that was abandoned, and bring that to the disk."""
         try:
-            for path in files_of(self._folder):
-                path.unlink(missing_ok=True)
+            segments.remove_files(self._folder)
             segments.sync_folder(self._folder, self._flush)
             self._remains = False
         except OSError as error:

@@ -92,6 +92,18 @@ def bytes_of(folder: Path) -> int:
     return found
 
 
+def remove_files(folder: Path) -> None:
+    """Remove all files of records, and a copy of them that is being made in another thread. Raises OSError.
+
+    A copy is begun before the files are opened that it is made of. So one that is begun after these are gone finds
+    nothing, one that is there by then is removed and can not take its place, and one that took it just before is among
+    the files again.
+    """
+    for form in ("*.records", "*.copy", "*.records"):
+        for path in folder.glob(form):
+            path.unlink(missing_ok=True)
+
+
 def sound_files(folder: Path) -> list[Path]:
     """The files to read, oldest first, all of them checked. Leftovers of a crash are removed; after damage all are set
     aside, and there are none. Raises OSError."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from tandem.semantic.records import Labelled
 from tandem.semantic.verdicts import Label
 from tandem.verification import Promise
 from tests.conftest import REPOSITORY
-from tests.unit.semantic.worlds import HERE, Calendar, at, cache, item
+from tests.unit.semantic.worlds import HERE, Calendar, at, cache, full_disk, item
 
 PROMISE = Promise(0.1)
 
@@ -242,19 +241,6 @@ def test_a_folder_that_can_not_be_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="can not be kept in"):
         Journal(tmp_path / "file" / "folder")
-
-
-@contextmanager
-def full_disk(room: int) -> Iterator[None]:
-    """No file may grow beyond ``room`` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, before)
 
 
 def test_a_full_disk_costs_persistence_and_no_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,9 +1,12 @@
-"""A semantic cache with a clock that is moved by hand, and vectors at chosen angles."""
+"""A semantic cache with a clock that is moved by hand, vectors at chosen angles, and a disk without room."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -52,3 +55,16 @@ def item(
     degrees: float = 0.0, payload: bytes = b"1", *, entry_id: str | None = None, ttl_s: float | None = None
 ) -> Item:
     return Item(vector=at(degrees), payload=payload, id=entry_id, ttl_s=ttl_s)
+
+
+@contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """No file may grow beyond ``room`` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
