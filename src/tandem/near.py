@@ -49,7 +49,7 @@ class NearDuplicates:
         """The row that answers and its predicted cosine, None where the model has to be asked."""
         if look.serve is None:
             return None
-        entry = self._cache.l1.get(look.serve.key)
+        entry = self._cache.borrow(look.serve.key)
         if entry is None:
             self.tier.forget(look.serve.key)
             return None
@@ -64,5 +64,5 @@ class NearDuplicates:
             log.exception("a text could not be kept among the near-duplicates")
 
     def _row(self, key: Key) -> NDArray[np.float32] | None:
-        entry = self._cache.l1.get(key)
+        entry = self._cache.borrow(key)
         return None if entry is None else entry.row

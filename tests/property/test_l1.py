@@ -59,6 +59,9 @@ class CacheMachine(RuleBasedStateMachine):
         for key, found in zip(asked, self.cache.get_many(asked), strict=True):
             self.judge(key, found)
         self.judge(asked[0], self.cache.get(asked[0]))
+        counts = self.cache.statistics()
+        self.judge(asked[0], self.cache.borrow(asked[0]))
+        assert self.cache.statistics() == counts
 
     @rule(asked=keys)
     def remove(self, asked: list[Key]) -> None:

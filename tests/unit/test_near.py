@@ -11,15 +11,21 @@ import numpy as np
 import pytest
 
 from tandem.build import build_engine
-from tandem.caching.near_duplicate import NearOptions
+from tandem.caching.aliases import Aliases
+from tandem.caching.base import Entry
+from tandem.caching.exact import ExactCache
+from tandem.caching.l1 import L1Cache, L1Options
+from tandem.caching.near_duplicate import NOT_LOOKED, Candidate, NearOptions, Query
 from tandem.caching.signatures import MinHashSigner
+from tandem.clock import SystemClock
 from tandem.config import Settings
 from tandem.engine import Engine
 from tandem.errors import ConfigError
 from tandem.near import NearDuplicates, in_a_thread
-from tandem.types import CacheMode, EmbedResult, Source
+from tandem.types import CacheMode, EmbedResult, Source, Tier
 from tandem.verification import GuardOptions, Promise
 from tests.engines import asking, rows, write_word_model
+from tests.entry_rows import DIMS, entries, keys
 
 
 @pytest.fixture
@@ -100,6 +106,29 @@ async def test_a_tenant_learns_from_his_own_texts_alone(settings: Settings) -> N
     assert own is not None
     assert other.learned.labels == 0 < own.learned.labels
     await engine.close()
+
+
+async def test_a_row_on_its_way_into_memory_serves_and_labels_and_is_no_hit() -> None:
+    clock, (key,) = SystemClock(), keys(1)
+    cache = ExactCache(L1Cache(L1Options(budget_bytes=1 << 20), DIMS, clock), Aliases(10), None, clock)
+    near = NearDuplicates(NearOptions(), MinHashSigner(), cache)
+    entry, query = Entry(entries([key])[0].row, 3, Tier.FP32), Query("w1 w2 w3", [1, 2, 3])
+    cache.keep(key, entry, "")
+    near.learn(query, NOT_LOOKED, key, entry.row)
+    nearest = Candidate(key, 0.99)
+    for held in (0, 1):
+        assert len(cache.l1) == held
+        served = near.served(msgspec.structs.replace(NOT_LOOKED, serve=nearest))
+        assert served is not None
+        assert (served[0].row.tolist(), served[1]) == (entry.row.tolist(), 0.99)
+        near.learn(query, msgspec.structs.replace(NOT_LOOKED, audit=True, nearest=nearest), key, entry.row)
+        stats = near.tier.statistics()
+        assert (stats["anchors"], stats["labelled"]) == (1, held + 1)
+        await cache.close()
+    assert (cache.l1.statistics()["hits"], cache.l1.statistics()["hit_tokens"]) == (0, 0)
+    cache.l1.clear()
+    assert near.served(msgspec.structs.replace(NOT_LOOKED, serve=nearest)) is None
+    assert len(near.tier) == 0, "one that is gone is no anchor"
 
 
 async def test_the_static_key_is_fitted_by_another_thread() -> None:

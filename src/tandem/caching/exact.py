@@ -49,6 +49,13 @@ class ExactCache:
             entry = self.l1.get(target)
         return self._waiting(key) if entry is None and self._fresh else entry
 
+    def borrow(self, key: Key) -> Entry | None:
+        """The same for who does not ask for the text of this key; not counted."""
+        entry = self.l1.borrow(key)
+        if entry is None and (target := self.aliases.get(key)) is not None:
+            entry = self.l1.borrow(target)
+        return self._waiting(key) if entry is None and self._fresh else entry
+
     def now(self, keys: Sequence[Key]) -> list[Entry | None]:
         """The same for several."""
         if len(keys) == 1:
@@ -115,6 +122,9 @@ class ExactCache:
     def _waiting(self, key: Key) -> Entry | None:
         """A row that is on its way into memory; the caller's own, as all are."""
         held = self._fresh.get(key)
+        # Its own first: what it once led to may be gone.
+        if held is None and (target := self.aliases.get(key)) is not None:
+            held = self._fresh.get(target)
         return None if held is None else _own(held[0])
 
     def _put_off(self, key: Key, entry: Entry, tenant: str, is_new: bool) -> None:

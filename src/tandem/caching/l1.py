@@ -61,7 +61,7 @@ class L1Cache:
         self.slots = slots_of(options, dims)
         """How many entries fit."""
         self._misses = self._evictions = self._expired = self._rejected = 0
-        self._hit_tokens = self._hits_before = 0
+        self._hit_tokens = self._hits_before = self._borrowed = 0
         self._begin()
 
     def get(self, key: Key) -> Entry | None:
@@ -72,6 +72,17 @@ class L1Cache:
         tokens = self._tokens[slot]
         self._hit_tokens += tokens
         return Entry(self._read(slot), tokens, _TIERS[self._tiers[slot]])
+
+    def borrow(self, key: Key) -> Entry | None:
+        """As ``get``, for who does not ask for the text of this key: the row is in use, and so it stays, but that is
+        neither a hit nor a miss."""
+        slot = self._shelf.index.find(*_words(key))
+        if not slot or (self._ttl_s and _is_over(self._now() - self._born[slot], self._ttl_s)):
+            return None
+        # The trial of the window is not shown it: that takes in who is not there, as nobody does here.
+        self._shelf.evictor.hit(slot)
+        self._borrowed += 1
+        return Entry(self._read(slot), self._tokens[slot], _TIERS[self._tiers[slot]])
 
     def get_many(self, keys: Sequence[Key]) -> list[Entry | None]:
         """One for each key, in order. The rows of one call lie in one array, so each keeps all of them alive."""
@@ -132,11 +143,12 @@ class L1Cache:
         return len(self._shelf.evictor)
 
     def statistics(self) -> dict[str, float]:
-        """Counters since the start: ``hits``, ``misses``, ``evictions``, ``expired``, ``rejected`` (rows with a NaN or
-        an infinity), ``hit_tokens`` (tokens that need not be computed). Gauges: ``entries``, ``slots`` (entries that
-        fit), ``bytes`` and ``budget_bytes``, ``window`` (the share of the slots that new entries have)."""
+        """Counters since the start: ``hits``, ``misses`` (of one key each: a text may be asked for by several),
+        ``evictions``, ``expired``, ``rejected`` (rows with a NaN or an infinity), ``hit_tokens`` (tokens that need not
+        be computed). Gauges: ``entries``, ``slots`` (entries that fit), ``bytes`` and ``budget_bytes``, ``window`` (the
+        share of the slots that new entries have)."""
         return {
-            "hits": self._hits_before + self._shelf.evictor.hits,
+            "hits": self._hits_before + self._shelf.evictor.hits - self._borrowed,
             "misses": self._misses,
             "evictions": self._evictions,
             "expired": self._expired,
@@ -185,7 +197,7 @@ class L1Cache:
         if not high & self._mask:
             self._trial.show(low, high)
         slot = self._shelf.index.find(low, high)
-        if slot and self._ttl_s and self._is_over(slot):
+        if slot and self._ttl_s and _is_over(self._now() - self._born[slot], self._ttl_s):
             self._expired += 1
             self._drop(slot)
             slot = 0
@@ -194,10 +206,6 @@ class L1Cache:
         else:
             self._misses += 1
         return slot
-
-    def _is_over(self, slot: int) -> bool:
-        # A clock that has gone back tells nothing about an entry: that one is over, too.
-        return not 0.0 <= self._now() - self._born[slot] < self._ttl_s
 
     def _place(self, low: int, high: int, tenant: str) -> int:
         """A slot for a new key, 0 when it is not let in."""
@@ -219,6 +227,11 @@ class L1Cache:
         self._shelf.remove(slot)
         if self._tenants is not None:
             self._tenants.remove(slot)
+
+
+def _is_over(age_s: float, ttl_s: float) -> bool:
+    # A clock that has gone back tells nothing about an entry: that one is over, too.
+    return not 0.0 <= age_s < ttl_s
 
 
 def _rows_of(entries: Sequence[Entry], dims: int) -> Rows:

@@ -40,6 +40,43 @@ async def test_rows_that_were_found_answer_at_once_and_are_kept() -> None:
     assert len(shelf.held) == 5
 
 
+async def test_a_row_on_its_way_is_found_by_every_key_that_leads_to_it() -> None:
+    shelf, (found, computed, spelling, tokens) = Shelf(), keys(4)
+    shelf.held[found] = small([found])[0]
+    cache = exact(shelf)
+    cache.aliases.put(spelling, found)
+    cache.aliases.put(tokens, computed)
+    wanted = rows_of([*await cache.later([found], ""), *small([computed])])
+    cache.keep(computed, small([computed])[0], "")
+    assert len(cache.l1) == 0
+    assert rows_of(cache.now([spelling, tokens])) == wanted
+    assert rows_of([cache.one(spelling), cache.one(tokens)]) == wanted
+    await cache.close()
+    assert rows_of(cache.now([spelling, tokens])) == wanted
+
+
+async def test_a_row_on_its_way_is_found_though_its_key_once_led_elsewhere() -> None:
+    cache, (known, gone) = exact(Shelf()), keys(2)
+    cache.aliases.put(known, gone)
+    cache.keep(known, small([known])[0], "")
+    assert rows_of([cache.one(known), *cache.now([known, gone])]) == [*rows_of(small([known])) * 2, None]
+    await cache.close()
+
+
+async def test_what_is_borrowed_is_found_wherever_it_is_and_not_counted() -> None:
+    cache, (known, spelling, unknown) = exact(Shelf()), keys(3)
+    cache.aliases.put(spelling, known)
+    (entry,) = small([known])
+    cache.keep(known, entry, "")
+    for held in (0, 1):
+        assert len(cache.l1) == held
+        assert rows_of([cache.borrow(key) for key in (known, spelling)]) == rows_of([entry, entry])
+        assert cache.borrow(unknown) is None
+        await cache.close()
+    stats = cache.l1.statistics()
+    assert (stats["hits"], stats["misses"], stats["hit_tokens"]) == (0, 0, 0)
+
+
 async def test_what_is_found_while_all_is_cleared_is_cleared_too() -> None:
     known = keys(5)
 

@@ -292,6 +292,32 @@ def test_the_count_is_kept() -> None:
     assert (stats["entries"], stats["slots"], stats["budget_bytes"]) == (0, 10, cache.options.budget_bytes)
 
 
+def test_a_borrowed_row_is_in_use_but_neither_hit_nor_miss() -> None:
+    cache = cache_of(40)
+    lent, *keys = keys_of(2000)
+    cache.put([lent], [entry(3.0, 11)])
+    assert cache.borrow(keys[0]) is None
+    for key in keys:
+        found = cache.borrow(lent)
+        assert found is not None, "it stays, as it is in use"
+        assert (found.row.tolist(), found.tokens) == ([3.0] * DIMS, 11)
+        cache.put([key], [entry(1.0)])
+    stats = cache.statistics()
+    assert (stats["hits"], stats["misses"], stats["hit_tokens"]) == (0, 0, 0)
+    cache.clear()
+    assert cache.statistics()["hits"] == 0
+    assert cache.borrow(lent) is None
+
+
+def test_what_is_over_is_not_lent() -> None:
+    clock, (key,) = ManualClock(), keys_of(1)
+    cache = L1Cache(options_for(10, ttl_s=5.0), DIMS, clock)
+    cache.put([key], [entry(1.0)])
+    assert cache.borrow(key) is not None
+    clock.advance(5.0)
+    assert cache.borrow(key) is None
+
+
 @pytest.mark.parametrize(
     "options",
     [
