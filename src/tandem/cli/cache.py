@@ -20,6 +20,12 @@ _KEY_HELP = (
     "server's admin_key_file"
 )
 
+_WARM_HELP = (
+    "Have a running server compute a file of texts, in the background class, so that they are known. Where it has "
+    "several API keys, each is a tenant: texts are known to whoever asks with the same key, and to no other, unless "
+    "the server's cache_tenants is shared."
+)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
@@ -29,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("clear", "forget every row of its model, also in a second level that others share"),
         ("warm", "have it compute a file of texts, in the background class, so that they are known"),
     ):
-        command = commands.add_parser(name, help=words)
+        command = commands.add_parser(name, help=words, description=_WARM_HELP if name == "warm" else None)
         command.add_argument("--url", default="http://127.0.0.1:8080", help="the server (default %(default)s)")
         command.add_argument("--key-file", type=Path, help=_KEY_HELP)
         if name == "stats":

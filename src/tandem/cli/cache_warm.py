@@ -27,6 +27,22 @@ class Line(msgspec.Struct, frozen=True):
     text: str
 
 
+class _Memory(msgspec.Struct, frozen=True):
+    entries: float
+    evictions: float
+
+
+class _Rows(msgspec.Struct, frozen=True):
+    memory: _Memory
+    second_level_name: str | None = None
+
+
+class _Stats(msgspec.Struct, frozen=True):
+    """What is needed here of ``GET /v1/cache/stats``."""
+
+    rows: _Rows | None
+
+
 class Warmth(msgspec.Struct):
     """``warm`` texts are known now; ``known`` of them came in lists of which all was known before. ``failed`` were
     refused, ``left_out`` are lines without a text."""
@@ -47,8 +63,9 @@ class Warmth(msgspec.Struct):
 
 
 def warm(server: Server, file: Path, clock: Clock) -> int:
-    """Send the file's texts in lists, in order; 0 when all are warm, 5 when some were refused. Prints how it went,
-    however it ends. Raises JobError for a file that can not be read and a server that can not be waited for any more.
+    """Send the file's texts in lists, in order; 0 when all were computed or known, 5 when some were refused. Prints how
+    it went, however it ends, and when memory has no room for them. Raises JobError for a file that can not be read, a
+    server that can not be waited for any more, and one that keeps no rows.
 
     A list that is refused for what is in it is halved until the texts at fault stand alone: one bad line costs a
     few requests more, and no other text.
@@ -65,6 +82,8 @@ def warm(server: Server, file: Path, clock: Clock) -> int:
     finally:
         if is_done or found.warm or found.failed:
             print(found.words(clock.now() - begun_s))
+    if found.warm:
+        _look(server, found.warm)
     return 5 if found.failed else 0
 
 
@@ -83,8 +102,31 @@ def _send(server: Server, chunk: list[Line], found: Warmth) -> None:
         if found.failed <= _SHOWN:
             print(f"line {chunk[0].number}: {error}", file=sys.stderr)
         return
+    if not source:
+        raise JobError(
+            "the server does not say where its rows came from (x-tandem-cache), so it keeps none: its cache is off "
+            "(cache: off), or a proxy before it takes that header away"
+        )
     found.warm += len(chunk)
     found.known += len(chunk) if source in _KNOWN else 0
+
+
+def _look(server: Server, warm: int) -> None:
+    """Say so where the server can not have kept them all. Rows that made room are asked for too: a file that has texts
+    twice needs fewer rows than it has lines."""
+    try:
+        rows = msgspec.convert(server.ask("GET", "/v1/cache/stats"), _Stats).rows
+    except (JobError, msgspec.ValidationError) as error:
+        print(f"whether they were all kept can not be told: {error}", file=sys.stderr)
+        return
+    if rows is None or rows.second_level_name is not None:
+        return
+    held, gone = rows.memory.entries, rows.memory.evictions
+    if held < warm and gone:
+        print(
+            f"but memory holds {held:,.0f} rows in all, and {gone:,.0f} made room: these texts are likely not all "
+            "there. Raise the server's cache_bytes, or give it a second level (cache_l2)"
+        )
 
 
 def _chunks(file: Path, found: Warmth) -> Iterator[list[Line]]:

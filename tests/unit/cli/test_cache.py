@@ -102,7 +102,8 @@ def test_warm_sends_each_text_in_the_background_with_the_key(
     assert "3 texts are warm (0 were known before), 0 failed" in captured.out
     assert "1 line had no text" in captured.out
     assert "line 4: no field" in captured.err
-    ((method, path, body, key),) = Table.asked
+    (method, path, body, key), *looks = Table.asked
+    assert looks == [("GET", "/v1/cache/stats", None, "Bearer secret")]
     assert (method, path, key) == ("POST", "/v1/embeddings", "Bearer secret")
     assert body["input"] == ["plain", "in json", "{no json"]
     assert body["priority"] == "background"

@@ -14,8 +14,13 @@ import pytest
 
 from tandem.cli.cache_client import Patience, Server, ServerBusyError, ServerRefusedError
 from tandem.cli.cache_warm import warm
+from tandem.cli.main import main
 from tandem.clock import ManualClock
 from tandem.errors import ConfigError, JobError
+from tests.cached_engines import cached_engine
+from tests.engines import Device, make_engine
+from tests.http.conftest import OPTIONS
+from tests.http.loopback import loopback
 
 Answer = tuple[int, dict[str, str], object]
 GOOD: Answer = (200, {"x-tandem-cache": "miss"}, {})
@@ -26,16 +31,28 @@ def refusal(status: int, words: str, **headers: str) -> Answer:
     return status, {name.replace("_", "-"): value for name, value in headers.items()}, {"error": {"message": words}}
 
 
+def memory(entries: int, evictions: int, **rest: object) -> Answer:
+    return 200, {}, {"rows": {"memory": {"entries": entries, "evictions": evictions}, **rest}}
+
+
 class Strict(BaseHTTPRequestHandler):
     """Answers each list of texts by ``judge``; 0 is a connection that is closed without a word."""
 
     judge: ClassVar[Callable[[list[str]], Answer]]
     asked: ClassVar[list[list[str]]] = []
+    stats: ClassVar[Answer]
 
     def do_POST(self) -> None:
         texts = json.loads(self.rfile.read(int(self.headers["content-length"])))["input"]
         self.asked.append(texts)
-        status, headers, body = type(self).judge(texts)
+        self._send(type(self).judge(texts))
+
+    def do_GET(self) -> None:
+        assert self.path == "/v1/cache/stats"
+        self._send(self.stats)
+
+    def _send(self, answer: Answer) -> None:
+        status, headers, body = answer
         if not status:
             self.close_connection = True
             return
@@ -55,6 +72,7 @@ class Strict(BaseHTTPRequestHandler):
 def url() -> Iterator[str]:
     Strict.asked = []
     Strict.judge = staticmethod(lambda texts: GOOD)
+    Strict.stats = memory(entries=1000, evictions=0)
     with ThreadingHTTPServer(("127.0.0.1", 0), Strict) as server:
         thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -175,3 +193,62 @@ def test_a_file_that_can_not_be_read_is_told(
     assert not capsys.readouterr().out
     assert warm(client.server, lines(tmp_path, "", " "), client.clock) == 0
     assert "0 texts are warm" in capsys.readouterr().out
+
+
+def test_a_server_that_keeps_nothing_is_refused(
+    client: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Strict.judge = staticmethod(lambda texts: (200, {}, {}))
+    with pytest.raises(JobError, match=r"its cache is off \(cache: off\)"):
+        warm(client.server, lines(tmp_path, *map(str, range(300))), client.clock)
+    assert len(Strict.asked) == 1
+    assert "warm" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("stats", "told"),
+    [
+        (memory(entries=9, evictions=291), True),
+        (memory(entries=9, evictions=0), False),  # The file has each text many times.
+        (memory(entries=300, evictions=5), False),
+        (memory(entries=9, evictions=291, second_level_name="disk"), False),
+        ((200, {}, {"rows": None}), False),
+    ],
+)
+def test_a_memory_that_has_no_room_for_them_is_told(
+    stats: Answer, told: bool, client: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Strict.stats = stats
+    assert warm(client.server, lines(tmp_path, *map(str, range(300))), client.clock) == 0
+    captured = capsys.readouterr()
+    assert ("memory holds 9 rows in all, and 291 made room" in captured.out) == told
+    assert not captured.err
+
+
+@pytest.mark.parametrize("stats", [refusal(403, "not for you"), (200, {}, {"rows": {}}), (200, {}, [])])
+def test_statistics_that_are_not_to_be_had_cost_nothing_but_that_line(
+    stats: Answer, client: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Strict.stats = stats
+    assert warm(client.server, lines(tmp_path, "a"), client.clock) == 0
+    captured = capsys.readouterr()
+    assert "1 texts are warm" in captured.out
+    assert "can not be told" in captured.err
+
+
+def test_a_real_server_whose_memory_is_small_or_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = lines(tmp_path, *(f"w{first} w{second}" for first in range(10) for second in range(10)))
+    with loopback(cached_engine(Device(), cache_bytes=40_000), OPTIONS) as server:
+        assert warm(Server(server.url, None), file, ManualClock()) == 0
+    assert "these texts are likely not all there" in capsys.readouterr().out
+    with loopback(cached_engine(Device()), OPTIONS) as server:
+        assert warm(Server(server.url, None), file, ManualClock()) == 0
+    assert "not all there" not in capsys.readouterr().out
+    with loopback(make_engine(Device()), OPTIONS) as server, pytest.raises(JobError, match="its cache is off"):
+        warm(Server(server.url, None), file, ManualClock())
+
+
+def test_the_help_says_for_whom_it_warms(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["cache", "warm", "--help"])
+    assert "known to whoever asks with the same key, and to no other" in " ".join(capsys.readouterr().out.split())
