@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -143,20 +144,33 @@ def _semantic(settings: Settings) -> Iterator[CacheFinding]:
 
 
 def _folder(name: str, folder: Path, size_bytes: int, setting: str) -> CacheFinding:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
-    free = shutil.disk_usage(there).free
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        used, free, is_folder = _bytes_below(folder), shutil.disk_usage(there).free, there.is_dir()
+    except OSError as error:
+        words = f"disk, {folder}: it can not be looked at: {error.strerror}"
+        return CacheFinding(name, words, "let this user into it, or name another with cache_dir")
     words = f"disk, {folder}: {readable(used)} of up to {readable(size_bytes)}, {readable(free)} free"
     advice = ""
-    if not there.is_dir():
+    if not is_folder:
         advice = f"{there} is no folder: nothing can be kept; name another with cache_dir"
-    elif not os.access(there, os.W_OK):
+    elif not os.access(there, os.W_OK | os.X_OK):
         advice = f"{there} is not writable: nothing will be kept; change its owner, or name another with cache_dir"
     elif free < size_bytes - used:
         advice = (
             f"the disk will be full before the cache is: lower {setting}, or name a folder elsewhere with cache_dir"
         )
     return CacheFinding(name, words, advice)
+
+
+def _bytes_below(folder: Path) -> int:
+    """Of the files that are there and may be looked at: a server that runs removes some meanwhile."""
+    found = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                found += os.lstat(os.path.join(place, name)).st_size
+    return found
 
 
 def _redis(name: str, url: str) -> CacheFinding:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tandem.cli import checkup_caches
-from tandem.cli.checkup_caches import without_password
+from tandem.cli.checkup_caches import cache_findings, without_password
 from tandem.cli.main import main
+from tandem.config import Settings
 from tests.engines import write_word_model
 from tests.redis_server import RedisServer
 
@@ -93,6 +97,76 @@ def test_a_disk_that_is_too_small_or_no_folder(doctor: Doctor, tmp_path: Path) -
     assert "lower cache_disk_bytes" in full["level 2"][1]
     (tmp_path / "file").write_text("no folder")
     assert "is no folder" in doctor.caches(*words, str(tmp_path / "file"))["level 2"][1]
+
+
+NOBODY = 65534
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root is refused nothing, so that it must be someone else."""
+    user = os.geteuid()
+    if not user:
+        os.setresuid(NOBODY, NOBODY, user)
+    try:
+        yield
+    finally:
+        if not user:
+            os.setresuid(user, user, user)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that all may enter, as ``tmp_path`` is not."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        for path in folder.iterdir():
+            path.chmod(0o755)
+
+
+def on_disk(folder: Path) -> tuple[str, str]:
+    problems: list[str] = []
+    settings = Settings(cache_dir=str(folder), cache_l2="disk", semantic_cache="off")
+    with as_nobody():
+        found = {one.name: one for one in cache_findings(settings, None, None, problems)}
+    assert not problems
+    return found["level 2"].words, found["level 2"].advice
+
+
+def test_a_folder_that_one_may_not_enter_is_a_finding(open_folder: Path) -> None:
+    locked = open_folder / "locked"
+    (locked / "in").mkdir(parents=True)
+    locked.chmod(0o600)
+    words, advice = on_disk(locked / "in")
+    assert words == f"disk, {locked}/in/rows: it can not be looked at: Permission denied"
+    assert "name another with cache_dir" in advice
+    (open_folder / "rows").mkdir()
+    (open_folder / "rows").chmod(0o222)
+    words, advice = on_disk(open_folder)
+    assert "/rows: 0 B of up to" in words
+    assert "is not writable" in advice
+
+
+def test_files_that_can_not_be_looked_at_do_not_count(open_folder: Path) -> None:
+    rows = open_folder / "rows"
+    (rows / "locked").mkdir(parents=True)
+    (rows / "data").write_bytes(bytes(5000))
+    (rows / "locked" / "more").write_bytes(bytes(5000))
+    (rows / "locked").chmod(0o644)
+    try:
+        words, _ = on_disk(open_folder)
+    finally:
+        (rows / "locked").chmod(0o755)
+    assert "/rows: 5.0 kB of up to" in words
+
+
+def test_a_name_that_no_disk_takes_leaves_the_rest_of_the_report(doctor: Doctor) -> None:
+    found = doctor.caches("--semantic-cache", "disk", "--cache-dir", f"/{'x' * 300}")
+    assert "can not be looked at: File name too long" in found["semantic"][0]
+    assert "cache_dir" in found["semantic"][1]
+    assert set(found) == {"rows", "level 2", "near", "semantic", "index"}
 
 
 def test_more_memory_than_there_is(doctor: Doctor) -> None:
