@@ -5,22 +5,26 @@ What the key can not see is looked at in the words themselves. A guard that refu
 that refuses too little serves a wrong row. In doubt, refuse.
 
 Word lists alone were rejected: no list has all antonyms. Hence the rule on exchanged words, which needs no list: a text
-that has one word in the place of another is refused, whatever the two mean. That an antonym comes with other changes,
-and is on no list, is the gap that is left; ``Strictness.STRICT`` has none.
+that has one word in the place of another is refused, whatever the two mean. Gaps that are left: an antonym on no list
+that comes with other changes; a word more that is on no list, which mostly narrows ("a round table"); tenses.
+``Strictness.STRICT`` lets no word differ but articles and courtesies. Neither sees a question mark, or that the first
+word is a name.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from enum import StrEnum
 from functools import lru_cache
 
 import msgspec
 
 from tandem.caching.near_words import (
+    CARDINALS,
     CONTRACTIONS,
+    FILLERS,
     HARMLESS,
     NEGATORS,
     NUMBER_WORDS,
@@ -29,13 +33,18 @@ from tandem.caching.near_words import (
     OPPOSITES,
     REVERSING_PREFIXES,
     REVERSING_SUFFIXES,
+    SHORTENED,
 )
 
 # Letters with apostrophes inside; digits with points inside, or a point before; any sign by itself, but for plain
-# punctuation. `!x` is a negation, `x!` is not.
+# punctuation. `!x` is a negation, `x!` is not. A quote after a number is feet or inches.
 _TOKEN = re.compile(
-    r"[^\W\d_]+(?:['’][^\W\d_]+)*|[.,]?\d+(?:[.,:]\d+)*|!(?=[\w(=])|[^\w\s.,;:?!'’‘\"“”„«»()…]|_",
+    r"[^\W\d_]+(?:['’][^\W\d_]+)*|[.,]?\d+(?:[.,:]\d+)*|(?:(?<=\d)|(?<=\d\s))(?:['’′]{1,2}|[\"”″])"
+    r"|!(?=[\w(=])|[^\w\s.,;:?!'’‘\"“”„«»()…]|_",
 )
+_DIGIT = re.compile(r"\d")
+_FEW = frozenset({"few", "little"})
+_COUNTING = CARDINALS | _FEW
 # Shorter stems are found in too many words by chance.
 _STEM = 3
 
@@ -81,10 +90,8 @@ def read(text: str) -> Reading:
     names = "" if folded == text else " ".join(_names(tokens))
     if "'" in text or "’" in text or not CONTRACTIONS.keys().isdisjoint(words):
         words = [word for token in words for word in _expand(token.replace("’", "'"))]
-    if "am" in words:
-        # After a number it is a time of day, and changes that.
-        hours = zip(["", *words[:-1]], words, strict=True)
-        words = ["a.m." if word == "am" and before[:1].isdigit() else word for before, word in hours]
+    if _DIGIT.search(text) or not _COUNTING.isdisjoint(words):
+        words = list(_counted(words))
     return Reading(" ".join(words), names)
 
 
@@ -117,13 +124,15 @@ class Judge:
             return Refusal.ANTONYM
         if one.names != other.names:
             return Refusal.NAME
+        strict = self._strictness is Strictness.STRICT or not (one.words.isascii() and other.words.isascii())
+        harmless = FILLERS if strict else HARMLESS
         # Also where a word stands twice in one and once in the other: "not" has to be counted.
-        shared = (left & right) - HARMLESS
+        shared = (left & right) - harmless
         if [word for word in ours if word in shared] != [word for word in theirs if word in shared]:
             return Refusal.ORDER
-        if differing <= HARMLESS:
+        if differing <= harmless:
             return None
-        if self._strictness is Strictness.STRICT or not (one.words.isascii() and other.words.isascii()):
+        if strict:
             return Refusal.WORDS
         if _exchanged(ours, theirs):
             return Refusal.EXCHANGE
@@ -138,22 +147,37 @@ def refusal(one: Reading, other: Reading, strictness: Strictness) -> Refusal | N
     return Judge(one, strictness).refusal(other)
 
 
+def _counted(words: list[str]) -> Iterator[str]:
+    """``words``, with a point after each that says what a number counts: "5m" and "5k" and "5" are three numbers, "5
+    days" and "5 weeks" two. So does "a few", which is more than "few"."""
+    before = ""
+    for word in words:
+        counts = before[:1].isdigit() or before in CARDINALS
+        # After a number "am" is a time of day.
+        marked = (counts and (word not in HARMLESS or word == "am")) or (before == "a" and word in _FEW)
+        yield word + "." if marked and word.isalpha() else word
+        before = word
+
+
 def _expand(word: str) -> Iterable[str]:
     known = CONTRACTIONS.get(word)
     if known is not None:
         return known
-    if "'" not in word:
+    first, *others = word.split("'")
+    if not first:
         return (word,)
     if word.endswith("n't"):
         return (word[:-3], "not")
-    return word.split("'")
+    return (first, *(SHORTENED.get(other, other) for other in others))
 
 
 def _names(tokens: list[str]) -> list[str]:
     letters = [token for token in tokens if token.isalpha()]
     if all(map(str.istitle, letters)) or all(map(str.isupper, letters)):
         return []  # A heading, or a shout: capitals mean nothing.
-    return [token for token in tokens[1:] if token[0].isupper() and token != "I"]
+    # The first word has a capital in any case; two of them make it a name.
+    first = [token for token in tokens[:1] if len(token) > 1 and token.isupper()]
+    return first + [token for token in tokens[1:] if token[0].isupper() and token != "I"]
 
 
 _NONE = frozenset[str]()

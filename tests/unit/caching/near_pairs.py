@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 SENTENCES = (
@@ -48,6 +50,69 @@ DESCRIBED = (
     "possible impossible|legal illegal|regular irregular|complete incomplete|useful useless|harmful harmless|"
     "inbound outbound|upstream downstream|internal external|maximum minimum|careful careless|"
     "hot cold|early late|public private|domestic foreign|senior junior|prepaid postpaid|visible invisible"
+)
+# A word more, in the second text; each turns the first around.
+INSERTED = (
+    ("is this yogurt dairy", "is this yogurt dairy free"),
+    ("sugar drinks for children", "sugar free drinks for children"),
+    ("can i get a tax refund", "can i get a tax free refund"),
+    ("i want insurance", "i want insurance cancelled"),
+    ("a list of my payments", "a list of my declined payments"),
+    ("what is the fee on my transfer", "what is the fee on my rejected transfer"),
+    ("it is true", "i doubt it is true"),
+    ("how to talk to people", "how to talk less to people"),
+    ("does it work", "does it work poorly"),
+    ("fat food for dogs", "fat reduced food for dogs"),
+    ("how do i get my card", "how do i get off my card"),
+    ("send me emails about offers", "opt me out of emails about offers"),
+    ("take the plane to rome", "take off the plane to rome"),
+    ("he lost the case", "he almost lost the case"),
+    ("i can eat nuts", "i can hardly eat nuts"),
+    ("is smoking allowed here", "is smoking except here allowed"),
+    ("it is for members", "it is only for members"),
+    ("a leather sofa", "a fake leather sofa"),
+    ("the president of the club", "the former president of the club"),
+    ("my wife wants a card", "my ex wife wants a card"),
+    ("the treatment cured patients", "the treatment partially cured patients"),
+    ("block my card", "block my card temporarily"),
+    ("employed people pay tax", "self employed people pay tax"),
+    ("the company acquired google", "the company was acquired by google"),
+    ("cards are accepted", "other cards are accepted"),
+    ("a few people came", "few people came"),
+    ("the thief was convicted", "the alleged thief was convicted"),
+    ("is it warm for a bath", "is it too warm for a bath"),
+    ("you pay the fee", "you must pay the fee"),
+    ("the shop delivers food", "the shop delivers food or not"),
+    ("vitamin for children", "vitamin d for children"),
+    ("when is the bank open on monday", "where is it the bank is open on a monday"),
+)
+# {} is the unit, twice; the frames after the first change more than that.
+MEASURED = (
+    ("the wall is 8{} tall and 20{} long", "the wall is 8{} tall and 20{} long"),
+    ("a board of 6 {} by 4 {}", "please, a board that is of 6 {} by 4 {}"),
+    ("i have waited 5{} for it and 3{} more", "i had been waiting 5{} for this and 3{} more there"),
+)
+UNITS = (
+    ("'", '"'), ("’", "”"), ("′", "″"), ("'", "''"), ("", "'"), ("", '"'), ("", "m"), ("", "s"), ("", "d"), ("", "k"),
+    ("m", "mm"), ("m", "k"), ("", "%"), (" ft", " in"), (" days", " weeks"), (" mg", " µg"), ("°", "'"), (" am", ""),
+)  # fmt: skip
+NUMERALS = (
+    ("what is on the {} floor", "what is there on floor {}"),
+    ("volume {} of the series", "the {} volume of this series is"),
+)
+CARDINALS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion trillion"
+)
+ORDINALS = (
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
+    "sixteenth seventeenth eighteenth nineteenth twentieth thirtieth fortieth fiftieth sixtieth seventieth eightieth "
+    "ninetieth hundredth thousandth millionth"
+)
+OTHER_NUMERALS = (
+    "ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xix xx xxi xxix xl xlv l lix xc xcix c|"
+    "half quarter halves quarters thirds|once twice thrice|dozen dozens score hundreds thousands|"
+    "daily weekly monthly yearly|single double triple quadruple|twenties thirties sixties"
 )
 NEGATIONS = ("{} not {}", "{} never {}", "{} no longer {}", "{} hardly {}")
 
@@ -123,19 +188,55 @@ def swapped() -> list[tuple[str, str]]:
     return [(frame.format(one, other), frame.format(other, one)) for frame in frames for one, other in places]
 
 
+def insertions() -> list[tuple[str, str]]:
+    """A word more, alone and with a harmless change."""
+    return [*INSERTED, *((one, f"please, {other} there?") for one, other in INSERTED)]
+
+
+def units() -> list[tuple[str, str]]:
+    """Another unit beside the same number, and the units of two numbers exchanged."""
+    found = []
+    for one, other in UNITS:
+        for left, right in MEASURED:
+            found.append((left.format(one, one), right.format(other, other)))
+            found.append((left.format(one, other), right.format(other, one)))
+    return found
+
+
+def numerals() -> list[tuple[str, str]]:
+    """A number in words beside the next, with another change, so that it is no plain exchange."""
+    found = []
+    for words in (CARDINALS, ORDINALS, *OTHER_NUMERALS.split("|")):
+        row = words.split()
+        for one, other in pairwise(row):
+            found += [(left.format(one), right.format(other)) for left, right in NUMERALS]
+    return found
+
+
 def harmful(seed: int = 0) -> list[tuple[str, str]]:
     """All of them: none may answer the other."""
-    return changed_digits(np.random.default_rng(seed)) + negations() + antonyms() + swapped()
+    made = changed_digits(np.random.default_rng(seed)) + negations() + antonyms() + swapped()
+    return made + insertions() + units() + numerals()
 
 
 def harmless() -> list[tuple[str, str]]:
-    """Pairs that may well answer each other."""
+    """Pairs that answer each other, however strict one is."""
     return [
         ("how do i lock my card", "how do i lock my card?"),
-        ("how do i lock my card", "please, how can i lock my card"),
+        ("how do i lock my card", "hello, please, how do i lock my card"),
         ("What's the weather in rome", "what is the weather in rome"),
-        ("where is the nearest cash machine", "where are the nearest cash machines"),
         ("HOW DO I LOCK MY CARD", "How do I lock my card"),
         ("why can't i log in", "why can not i log in"),
+        ("a wall of 8' and 20\"", "the wall of 8' and 20\", please"),
+        ("my 'new' card is \"blocked\"", "my new card is blocked"),
+        ("i'm at john's, and we've 5m", "i am at john's, and we have 5 m"),
+    ]
+
+
+def loosely_harmless() -> list[tuple[str, str]]:
+    """Pairs that may well answer each other, where one is not strict."""
+    return [
+        ("how do i lock my card", "please, how can i lock my card"),
+        ("where is the nearest cash machine", "where are the nearest cash machines"),
         ("i am waiting for my card", "i was waiting for my card"),
     ]
