@@ -88,6 +88,8 @@ class Federation:
         self._writes = Breaker("Writing to the federated cache", options.breaker)
         self._counters: Counter[str] = Counter()
         self._removed: OrderedDict[Key, float] = OrderedDict()
+        # At most one.
+        self._lasting: dict[Key, float] = {}
         self._at_end_s = clock.now()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -106,6 +108,12 @@ class Federation:
                 self._removed.popitem(last=False)
         for one in added:
             self._tell(one, wall_s)
+
+    def announce_lasting(self, key: Key, wall_s: float) -> None:
+        """Announce a removal that stands for all of its kind before it. Where the stream was lost it is told again
+        until the next of its kind, however many others came since. Raises ValueError as ``announce``."""
+        self._tell(key, wall_s)
+        self._lasting = {key: wall_s}
 
     def start(self) -> None:
         """Begin to read and write in the background; to be called within the event loop, once."""
@@ -180,7 +188,7 @@ class Federation:
         await self._follower.step(self._options.batch_entries, wait_s)
         if self._follower.counters["restarts"] != restarts:
             # What is not there any more may not have been read by all. That something was added is only good to know.
-            for key, wall_s in self._removed.items():
+            for key, wall_s in (self._removed | self._lasting).items():
                 self._tell(key, wall_s)
         if self._follower.at_end:
             self._at_end_s = self._clock.now()

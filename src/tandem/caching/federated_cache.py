@@ -35,10 +35,10 @@ class Hit(msgspec.Struct, Generic[V], frozen=True):
 
 
 class Removal(msgspec.Struct, frozen=True):
-    """A key that is to be forgotten everywhere, and since when, by the calendar."""
+    """A key that is to be forgotten everywhere, and since when, by the calendar; None where that is not announced."""
 
     key: Key
-    wall_s: float
+    wall_s: float | None
 
 
 class CacheOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,11 +119,12 @@ class FederatedCache(Generic[V]):
         Raises ValueError for a key of another length."""
         for key in keys:
             self.federation.wire.require(key)
-        self._replica.remove(keys)
-        since_s = self._clock.wall() if wall_s is None else wall_s
-        for key in keys:
-            self._at_hand.pop(key, None)
-            self._outbox.put(Removal(key, since_s))
+        self._forget(keys, self._clock.wall() if wall_s is None else wall_s)
+
+    def discard(self, keys: Sequence[Key]) -> None:
+        """Forget entries here at once, and their values soon, and announce nothing: for what the others are told in
+        one word."""
+        self._forget(keys, None)
 
     async def close(self) -> None:
         """Share what waits if that is quick, then end. Idempotent."""
@@ -171,13 +172,20 @@ class FederatedCache(Generic[V]):
     async def _share(self, entries: list[tuple[Addition, V] | Removal]) -> None:
         # First what is to go: what was stored again after it was removed is to stay. And what was removed after it was
         # stored, perhaps while its value was on its way, is not announced.
-        removed = {entry.key: entry.wall_s for entry in entries if isinstance(entry, Removal)}
-        if removed:
-            await self._values.delete(list(removed))
+        removals = [entry for entry in entries if isinstance(entry, Removal)]
+        if removals:
+            await self._values.delete(list(dict.fromkeys(entry.key for entry in removals)))
         added = [entry for entry in entries if not isinstance(entry, Removal) and entry[0].key in self._replica]
         if added:
             await self._values.put([addition.key for addition, _ in added], [value for _, value in added])
-        self.federation.announce([one for one, _ in added if one.key in self._replica], list(removed), removed)
+        told = {entry.key: entry.wall_s for entry in removals if entry.wall_s is not None}
+        self.federation.announce([one for one, _ in added if one.key in self._replica], list(told), told)
+
+    def _forget(self, keys: Sequence[Key], wall_s: float | None) -> None:
+        self._replica.remove(keys)
+        for key in keys:
+            self._at_hand.pop(key, None)
+            self._outbox.put(Removal(key, wall_s))
 
     def _held(self, key: Key) -> tuple[float, V] | None:
         held = self._at_hand.get(key)

@@ -22,7 +22,7 @@ from tandem.errors import ConfigError
 from tandem.semantic.base import Namespace, Vector
 from tandem.semantic.cache import SemanticCache
 from tandem.semantic.space import Entry
-from tandem.sharing.notes import Copy, Note, emptied_at, key_of, scope_of, sliced
+from tandem.sharing.notes import Copy, Note, emptied_at, just_before, key_of, scope_of, sliced
 from tandem.vectors import IndexOptions, best_index
 
 _WEEK_S = 7 * 86_400.0
@@ -150,7 +150,7 @@ class Member:
         key = key_of(entry_id)
         self._copy.bury(key, stored_s)
         if key in self._replica:
-            self.cache.remove([key], stored_s)
+            self.cache.remove([key], just_before(stored_s))
 
     def drop(self, key: Key) -> None:
         """Forget it here. For what every instance finds out for itself."""
@@ -169,8 +169,9 @@ class Member:
             self.cache.remove(keys, now_s)
             return known
         self._copy.emptied_s = now_s
-        self.cache.remove([emptied_at(now_s)])
-        return await self._copy.purge(lambda keys: self.cache.remove(keys, now_s))
+        # One word: to name each entry would take as much of the stream as there are, and push the word off it.
+        self.cache.federation.announce_lasting(emptied_at(now_s), now_s)
+        return await self._copy.purge(self.cache.discard)
 
     def unshared(self) -> int:
         """How many entries wait to be shared."""

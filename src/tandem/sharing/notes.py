@@ -67,13 +67,19 @@ def key_of(entry_id: str) -> Key:
 
 def emptied_at(wall_s: float) -> Key:
     """Stands in the place of an entry's key and says that all that was stored by then is gone."""
-    return _EMPTIED + int(wall_s * _MICRO).to_bytes(8, "big")
+    return _EMPTIED + (int(wall_s * _MICRO) + 1).to_bytes(8, "big")
 
 
 def emptied_by(keys: Iterable[Key]) -> float:
     """Until when, by the calendar of who said so; -inf where none of ``keys`` says it."""
     said = (key[len(_EMPTIED) :] for key in keys if key.startswith(_EMPTIED))
     return max((int.from_bytes(when, "big") / _MICRO for when in said), default=-inf)
+
+
+def just_before(stored_s: float) -> float:
+    """When what an entry replaces was removed: within the millisecond before the one it was stored in. A removal takes
+    what is of its own millisecond, and may be heard of after the entry: told again, or by who was started anew."""
+    return (_ms(stored_s) - 0.5) / 1000
 
 
 def read_note(data: bytes) -> Note | None:

@@ -413,3 +413,19 @@ async def test_what_was_removed_is_told_again_where_the_stream_was_lost() -> Non
     assert isinstance(told, Announcement)
     assert (told.what, told.wall_s) == (key_of(1), 1000.0)
     await one.close()
+
+
+async def test_what_lasts_is_told_again_however_much_was_removed_since() -> None:
+    board, clock = MemoryBoard(stream_entries=10_000), ManualClock(1000.0)
+    one = federation(board, replica(), clock=clock)
+    one.start()
+    one.announce_lasting(key_of("outdated"), 1.0)
+    one.announce_lasting(key_of("lasting"), 2.0)
+    for start in range(0, 5000, 1000):
+        one.announce(removed=[key_of(number) for number in range(start, start + 1000)])
+    await until(lambda: len(board.stream) == 5002 and one.place == board.stream[-1][0])
+    board.restart()
+    await until(lambda: len(board.stream) == 4097)
+    told = [one.wire.read_announcement(data) for _, data in board.stream]
+    assert Announcement(key_of("lasting"), one.instance, 2.0) in told
+    await one.close()

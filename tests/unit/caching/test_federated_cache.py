@@ -96,6 +96,21 @@ async def test_what_was_removed_is_gone_everywhere(office: Office) -> None:
     assert office.values.kept.keys() == {key_of(2)}
 
 
+async def test_what_is_discarded_goes_with_its_value_and_nobody_is_told(office: Office) -> None:
+    one, other = office.join(), office.join()
+    office.store(one, 1, 2, 3)
+    await office.known(1, 2, 3)
+    one.discard([key_of(1), key_of(2)])
+    # That it is discarded as well makes a removal none the less one.
+    one.remove([key_of(3)])
+    one.discard([key_of(3)])
+    await office.gone(3)
+    await until(lambda: not office.values.kept)
+    assert await office.look(one, 1) is None
+    assert key_of(1) in office.copies[1]
+    await until(lambda: other.statistics()["read_removed"] == 1)
+
+
 async def test_what_was_removed_before_it_was_shared_is_not_shared(office: Office) -> None:
     one, other = office.join(), office.join()
     office.store(one, 1)

@@ -6,9 +6,11 @@ import asyncio
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import pytest
 
 from tandem.semantic.base import Item, Namespace
-from tandem.sharing.notes import key_of, scope_of
+from tandem.sharing.notes import emptied_at, emptied_by, key_of, scope_of
 from tests.federated_board import DIMS, rows, until
 from tests.semantic_fleet import OURS, Fleet, found, item, members_of
 
@@ -110,6 +112,94 @@ async def test_a_namespace_of_thousands_is_emptied_at_once_and_bit_by_bit(fleet:
     await fleet.settled()
     await until(lambda: one.cache.statistics().entries == 0)
     assert (await one.lookup(OURS, many[0], 0.99)).hits == []
+
+
+async def away(fleet: Fleet, folder: Path) -> None:
+    """An instance has an entry "x" on its disk, and is gone."""
+    instance = fleet.join(folder)
+    instance.store(OURS, item(1, id="x"))
+    await fleet.settled()
+    fleet.instances.remove(instance)
+    await instance.close()
+    fleet.clock.advance(1.0)
+
+
+async def test_a_namespace_of_more_than_the_stream_holds_is_emptied_for_who_comes_back(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    one = fleet.join()
+    await away(fleet, tmp_path)
+    board = fleet.hall.boards[scope_of(OURS, "int8", DIMS).id()]
+    board.stream_entries = 20
+    for number in range(30):
+        one.store(OURS, item(number % 20, id=str(number)))
+    await fleet.settled()
+    last = board.stream[-1][0]
+    fleet.clock.advance(1.0)
+    assert await one.delete(OURS) == 31
+    await fleet.settled()
+    assert len([place for place, _ in board.stream if place > last]) == 1
+    assert all(values.kept == {} for values in fleet.hall.kept.values())
+    again = fleet.join(tmp_path)
+    await fleet.settled()
+    await until(lambda: again.cache.statistics().entries == 0)
+
+
+def test_that_all_is_gone_holds_of_the_moment_that_it_is_said() -> None:
+    """It travels in whole microseconds, which are not cut off: nothing else says that such an entry is gone."""
+    moments = np.random.default_rng(0).uniform(1.7e9, 1.8e9, 1000).tolist()
+    assert all(moment <= emptied_by([emptied_at(moment)]) < moment + 2e-6 for moment in moments)
+
+
+async def test_that_all_is_gone_is_told_again_however_much_was_deleted_since(fleet: Fleet, tmp_path: Path) -> None:
+    one = fleet.join()
+    await away(fleet, tmp_path)
+    await one.delete(OURS)
+    await fleet.settled()
+    for start in range(0, 5000, 500):
+        await one.delete(OURS, [f"another {number}" for number in range(start, start + 500)])
+        await fleet.settled()
+    board = fleet.hall.boards[scope_of(OURS, "int8", DIMS).id()]
+    board.restart()
+    board.stream_entries = 10_000
+    await until(lambda: len(board.stream) > 4096)
+    again = fleet.join(tmp_path)
+    await fleet.settled()
+    await until(lambda: again.cache.statistics().entries == 0)
+
+
+async def test_what_replaced_another_entry_outlives_that_the_stream_is_lost(fleet: Fleet) -> None:
+    """That the old one was removed is then told again."""
+    one, other = fleet.join(), fleet.join()
+    for number in (1, 2):
+        one.store(OURS, item(number, id="x"))
+        await fleet.settled()
+        fleet.clock.advance(10.0)
+    board = fleet.hall.boards[scope_of(OURS, "int8", DIMS).id()]
+    board.restart()
+    await until(lambda: bool(board.stream))
+    await fleet.settled()
+    assert await found(other, 1) == []
+    assert await found(other, 2) == ["x"]
+
+
+@pytest.mark.parametrize("payload", [b"1", b"1" * 200])
+async def test_what_replaced_another_entry_outlives_the_news_of_it(
+    fleet: Fleet, tmp_path: Path, payload: bytes
+) -> None:
+    """An instance that starts anew reads what it wrote itself; also of an entry that was too long to be shared."""
+    one = fleet.join(tmp_path, value_bytes=100)
+    one.store(OURS, item(1, id="x"))
+    await fleet.settled()
+    fleet.clock.advance(1.0)
+    one.store(OURS, msgspec.structs.replace(item(2, id="x"), payload=payload))
+    await fleet.settled()
+    fleet.instances.remove(one)
+    await one.close()
+    again = fleet.join(tmp_path)
+    await fleet.settled()
+    assert again.cache.statistics().entries == 1
+    assert await found(again, 2) == ["x"]
 
 
 async def test_what_is_heard_of_after_it_was_deleted_stays_deleted(fleet: Fleet) -> None:
