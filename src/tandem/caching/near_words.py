@@ -37,8 +37,8 @@ NEGATORS = _words(
     "self sometimes occasionally usually often always "
     # Who may, must and does it to whom: "she hired him", "she was hired by him".
     "must should ought allowed permitted required optional mandatory by "
-    # Where to: take and take off, opt out of, give and give up. Question words and "need" were rejected: one more of them
-    # turns little around, and on banking77 they would cost a fifth of what is served at a cosine of 0.85 and 5 %.
+    # Where to: take and take off, opt out of, give and give up. Question words and "need" were rejected: one more of
+    # them turns little around, and on banking77 they would cost a fifth of what is served at a cosine of 0.85 and 5 %.
     "off out away up down back from under before after until till since "
     # Romance
     "nunca jamas jamás nada nadie ningun ningún ninguna ninguno ni sin tampoco pas jamais rien personne aucun "
