@@ -28,6 +28,13 @@ def program() -> str:
     return str(Path(spec.submodule_search_locations[0], "bin", "redis-server"))
 
 
+def has_tls() -> bool:
+    """Whether it was built with TLS. Starts nothing: it ends at the first option that it can not read."""
+    options = ["--tls-cluster", "no", "--port", "none"]
+    ended = subprocess.run([program(), *options], stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_S)
+    return b"tls-cluster" not in ended.stdout + ended.stderr
+
+
 class RedisServer:
     """``redis-server`` on a Unix socket in ``folder``, which may be started, stopped and killed again and again.
 

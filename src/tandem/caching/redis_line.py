@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from ssl import SSLContext
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -27,7 +28,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     db: int = 0
     username: str = ""
     password: str = ""
-    tls: Any = None
+    tls: SSLContext | None = None
 
 
 class Line(asyncio.Protocol):
@@ -116,8 +117,7 @@ async def connect(address: Address, free: Callable[[Line], None]) -> Line:
             _, made = await loop.create_unix_connection(line, address.path)
         else:
             # asyncio sets TCP_NODELAY by itself.
-            tls = None if address.tls is None else address.tls.get()
-            _, made = await loop.create_connection(line, address.host, address.port, ssl=tls)
+            _, made = await loop.create_connection(line, address.host, address.port, ssl=address.tls)
     except OSError:
         # A certificate that is refused is a ValueError, too.
         raise

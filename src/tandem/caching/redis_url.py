@@ -1,7 +1,10 @@
-"""The URL of a Redis, as redis-py reads it. No message here repeats it: a password may be in any part of it."""
+"""The URL of a Redis, as redis-py reads it. No message here repeats it, as a password may be in any part of it, but for
+the files that TLS options name."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,10 +12,12 @@ from tandem.caching.redis_line import Address
 from tandem.errors import ConfigError
 
 _KNOWN = frozenset({"host", "port", "db", "username", "password", "path", "connection_class"})
+_FOLDER = "ssl_ca_path"
+_FILES = ("ssl_ca_certs", _FOLDER, "ssl_certfile", "ssl_keyfile")
 
 
 def address_of(url: str) -> Address:
-    """Raises ConfigError for a URL that leads nowhere, or without redis-py."""
+    """Raises ConfigError for a URL that leads nowhere or names files that can not be used, or without redis-py."""
     try:
         from redis.asyncio.connection import SSLConnection
         from redis.exceptions import RedisError
@@ -23,14 +28,34 @@ def address_of(url: str) -> Address:
     options = {name: named.pop(name) for name in [*named] if name.startswith("ssl_")}
     tls = None
     if url.startswith("rediss://"):
+        files = _readable(options)
         try:
-            # It connects to nothing. Files that it names are read when a connection is made.
-            tls = SSLConnection(**options).ssl_context
+            # It connects to nothing. Files are read now: at run time, one that is missing would only be a Redis that
+            # can not be reached.
+            tls = SSLConnection(**options).ssl_context.get()
+        except OSError as error:
+            raise ConfigError(f"the Redis cache can not use the TLS options of its URL{files}: {error}") from error
         except (TypeError, ValueError, RedisError) as error:
             raise ConfigError("the URL of the Redis cache has a TLS option that makes no sense") from error
     elif options:
         raise ConfigError("the URL of the Redis cache has an option that does not go with its scheme")
     return Address(tls=tls, **named)
+
+
+def _readable(options: Mapping[str, Any]) -> str:
+    """The files that are named, to go on with. Raises ConfigError for one that can not be read: what ssl says of it
+    would not name it."""
+    files = [(name, options[name]) for name in _FILES if name in options]
+    for name, path in files:
+        try:
+            if name == _FOLDER:
+                os.listdir(path)
+            else:
+                os.close(os.open(path, os.O_RDONLY))
+        except (OSError, ValueError) as error:
+            words = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"the Redis cache can not read {name}, {path!r}: {words}") from error
+    return "".join(f", {path!r}" for _, path in files)
 
 
 def _parsed(url: str) -> dict[str, Any]:

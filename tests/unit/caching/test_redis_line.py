@@ -12,8 +12,14 @@ import pytest
 
 from tandem.caching.redis_reply import GarbledError, LoginRefusedError, RefusedError
 from tandem.caching.redis_wire import Wire
+from tests.event_loops import EVENT_LOOPS
 
 PATIENCE_S = 30.0
+
+
+@pytest.fixture(params=EVENT_LOOPS)
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    return request.param
 
 
 class Peer:
@@ -23,6 +29,7 @@ class Peer:
         self.url = f"unix://{path}"
         self.writers: list[asyncio.StreamWriter] = []
         self.heard: list[bytes] = []
+        self.callers: list[asyncio.StreamWriter] = []
         self.came = asyncio.Event()
         self.gone = 0
         self.login = b"+OK\r\n"
@@ -31,6 +38,7 @@ class Peer:
         self.writers.append(writer)
         while data := await reader.read(65536):
             self.heard.append(data)
+            self.callers.append(writer)
             if data.startswith((b"*3\r\n$4\r\nAUTH", b"*2\r\n$4\r\nAUTH", b"*2\r\n$6\r\nSELECT")):
                 writer.write(self.login)
             else:
@@ -121,7 +129,7 @@ async def test_two_who_ask_at_once_have_a_line_each() -> None:
         while len(peer.heard) < 2:
             await peer.asked()
         for number in (1, 0):
-            peer.writers[number].write(row(b"to " + peer.heard[number][-7:-2].strip()))
+            peer.callers[number].write(row(b"to " + peer.heard[number][-7:-2].strip()))
         assert [(await one)[0], (await other)[0]] == [b"to one", b"to other"]
 
 
