@@ -59,7 +59,7 @@ class StaticSigner:
 
     The map is learned from the first ``fit_after`` texts by ridge regression; their rows cost nothing, as they had to
     be computed anyway. Without it the mean is a rough key: on banking77, at cosine 0.8 and 5 % error, 10 % of texts
-    could be served by the plain mean and 24 % by the mapped one, guards included.
+    could be served by the plain mean and 24 % by the mapped one, with the guards of then.
     """
 
     name = "static"
