@@ -70,6 +70,14 @@ class Fleet:
         self.instances.append(instance)
         return instance
 
+    async def restarted(self, instance: SharedSemantic, folder: Path) -> SharedSemantic:
+        """Another in its place that has its folder, once it has caught up."""
+        self.instances.remove(instance)
+        await instance.close()
+        again = self.join(folder)
+        await self.settled()
+        return again
+
     async def settled(self, namespace: Namespace = OURS) -> None:
         """Everyone who has a part in it has read everything that is written, and nothing waits to be. If anything is
         written, everyone has a part in it."""

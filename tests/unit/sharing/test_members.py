@@ -194,10 +194,7 @@ async def test_what_replaced_another_entry_outlives_the_news_of_it(
     fleet.clock.advance(1.0)
     one.store(OURS, msgspec.structs.replace(item(2, id="x"), payload=payload))
     await fleet.settled()
-    fleet.instances.remove(one)
-    await one.close()
-    again = fleet.join(tmp_path)
-    await fleet.settled()
+    again = await fleet.restarted(one, tmp_path)
     assert again.cache.statistics().entries == 1
     assert await found(again, 2) == ["x"]
 

@@ -233,10 +233,7 @@ async def test_an_own_entry_outlives_the_news_of_it(fleet: Fleet, tmp_path: Path
     one = fleet.join(tmp_path)
     one.store(OURS, item(1, id="x"))
     await fleet.settled()
-    fleet.instances.remove(one)
-    await one.close()
-    again = fleet.join(tmp_path)
-    await fleet.settled()
+    again = await fleet.restarted(one, tmp_path)
     assert again.cache.statistics().entries == 1
     assert await found(again, 1) == ["x"]
 
