@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from tandem.admission import EngineOptions
@@ -46,6 +47,12 @@ class Shelf:
 
     def state(self) -> str:
         return "ok"
+
+
+async def settled() -> None:
+    """Until what was computed is kept."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 def cached_engine(

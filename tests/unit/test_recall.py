@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,29 +17,10 @@ from tandem.config import Settings
 from tandem.engine import Engine
 from tandem.errors import BackendFailed, InvalidInput, TextTooLong
 from tandem.types import CacheMode, Direction, EmbedRequest, Output, Priority, Source, TokenIds
-from tests.cached_engines import Shelf, cached_engine, known, sources
+from tests.cached_engines import Shelf, cached_engine, known, settled, sources
 from tests.engines import Device, alone, asking, begin, rows, words
 
 L1, L2, MISS = Source.L1, Source.L2, Source.MISS
-
-
-@pytest.fixture
-def device() -> Device:
-    return Device()
-
-
-@pytest.fixture
-async def engine(device: Device) -> AsyncIterator[Engine]:
-    engine = cached_engine(device)
-    yield engine
-    device.door.set()
-    await engine.close()
-
-
-async def settled(engine: Engine) -> None:
-    """Until what was computed is kept."""
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
 
 
 async def test_a_text_is_computed_once_and_comes_back_bit_for_bit(engine: Engine, device: Device) -> None:
@@ -217,7 +198,7 @@ async def test_the_second_level_fills_the_first(device: Device) -> None:
     shelf = Shelf()
     first = cached_engine(device, store=shelf)
     computed = await first.embed(asking(words(1), words(2)))
-    await settled(first)
+    await settled()
     await first.close()
     assert len(shelf.held) == 2
     assert shelf.closed == 1

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-
 import pytest
 
 from tandem.admission import EngineOptions
 from tandem.engine import Engine
 from tandem.errors import InvalidInput, Overloaded, ServiceError
 from tandem.types import EmbedRequest, Source, TokenIds
-from tests.cached_engines import Shelf, cached_engine, known, sources
+from tests.cached_engines import Shelf, cached_engine, known, settled, sources
 from tests.engines import Device, asking, begin, rows, words
 
 L1, L2, MISS = Source.L1, Source.L2, Source.MISS
-
-
-@pytest.fixture
-def device() -> Device:
-    return Device()
-
-
-@pytest.fixture
-async def engine(device: Device) -> AsyncIterator[Engine]:
-    engine = cached_engine(device)
-    yield engine
-    device.door.set()
-    await engine.close()
-
-
-async def settled(engine: Engine) -> None:
-    """Until what was computed is kept."""
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("by_ids", [False, True])
@@ -70,7 +48,7 @@ async def test_what_was_cleared_is_computed_again(device: Device) -> None:
     shelf = Shelf()
     engine = cached_engine(device, store=shelf)
     await engine.embed(asking(words(1)))
-    await settled(engine)
+    await settled()
     assert engine.recall is not None
     await engine.embed(asking(words(2)))
     await engine.recall.clear()
